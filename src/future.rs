@@ -1,0 +1,122 @@
+//! The answer on its way out: the inner service's, or a refusal.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+
+use crate::Rejection;
+
+pin_project! {
+    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer.
+    #[derive(Debug)]
+    pub struct ResponseFuture<F> {
+        #[pin]
+        kind: FutureKind<F>,
+    }
+}
+
+pin_project! {
+    #[project = FutureKindProj]
+    #[derive(Debug)]
+    enum FutureKind<F> {
+        Inner { #[pin] future: F },
+        Refused { rejection: Option<Rejection> },
+    }
+}
+
+impl<F> ResponseFuture<F> {
+    pub(crate) fn inner(future: F) -> Self {
+        Self { kind: FutureKind::Inner { future } }
+    }
+
+    pub(crate) fn refused(rejection: Rejection) -> Self {
+        Self { kind: FutureKind::Refused { rejection: Some(rejection) } }
+    }
+}
+
+impl<F, B, E> Future for ResponseFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<ResponseBody<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let response = match self.project().kind.project() {
+            FutureKindProj::Inner { future } => {
+                ready!(future.poll(cx))?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
+            }
+            FutureKindProj::Refused { rejection } => {
+                rejection.take().expect("polled again after it was ready").into()
+            }
+        };
+        Poll::Ready(Ok(response))
+    }
+}
+
+pin_project! {
+    /// The body of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: the inner
+    /// service's, or a refusal's problem details.
+    #[derive(Debug)]
+    pub struct ResponseBody<B> {
+        #[pin]
+        kind: BodyKind<B>,
+    }
+}
+
+pin_project! {
+    #[project = BodyKindProj]
+    #[derive(Debug)]
+    enum BodyKind<B> {
+        Inner { #[pin] body: B },
+        Refused { #[pin] body: Full<Bytes> },
+    }
+}
+
+impl<B> From<Bytes> for ResponseBody<B> {
+    fn from(body: Bytes) -> Self {
+        Self { kind: BodyKind::Refused { body: Full::new(body) } }
+    }
+}
+
+impl<B: Default> Default for ResponseBody<B> {
+    fn default() -> Self {
+        Self { kind: BodyKind::Inner { body: B::default() } }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            BodyKindProj::Inner { body } => body.poll_frame(cx),
+            BodyKindProj::Refused { body } => body.poll_frame(cx).map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            BodyKind::Inner { body } => body.is_end_stream(),
+            BodyKind::Refused { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            BodyKind::Inner { body } => body.size_hint(),
+            BodyKind::Refused { body } => body.size_hint(),
+        }
+    }
+}

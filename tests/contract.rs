@@ -1,0 +1,603 @@
+//! Every row of the contract's field table, on every way in: the extractor, `from_parts`,
+//! `from_slice` and `Deserialize`.
+//!
+//! The package `tests/json-features` runs this file once more with the features of `serde_json`
+//! that change how JSON is read.
+
+mod common;
+
+use axum::{Router, body::Bytes, routing::post};
+use common::{EXAMPLE, Fields, PATH, SECRET, example, signed};
+use serde::Deserialize;
+use tower::ServiceExt;
+use unsubscribe_webhook::{
+    AdditionalData, Reason, ReasonId, Rejection, Unsubscribe, UnsubscribeEvent, WebhookAuth,
+};
+
+type Verdict = Result<UnsubscribeEvent, (&'static str, Option<&'static str>)>;
+
+/// The one verdict of every way in.
+#[track_caller]
+fn judge(body: impl AsRef<[u8]>) -> Verdict {
+    let body = body.as_ref();
+    let verdict = verdict_of(UnsubscribeEvent::from_slice(body));
+
+    assert_eq!(by_extractor(body), verdict, "extractor");
+    assert_same(serde_json::from_slice(body), &verdict);
+    assert_same(serde_json::from_reader(body), &verdict);
+    if let Ok(text) = std::str::from_utf8(body) {
+        assert_same(serde_json::from_str(text), &verdict);
+    }
+    // An unknown field that is no string of characters is one more thing to ignore, and takes
+    // the way of rare spellings.
+    if body.starts_with(b"{\"") {
+        let odd = [br#"{"\ud800":["\udfff",1e999],"#, &body[1..]].concat();
+        assert_eq!(verdict_of(UnsubscribeEvent::from_slice(&odd)), verdict, "with an odd field");
+    }
+    verdict
+}
+
+fn verdict_of(result: Result<UnsubscribeEvent, Rejection>) -> Verdict {
+    result.map_err(|rejection| (rejection.code(), rejection.pointer()))
+}
+
+/// Through axum, where `from_parts` judges too.
+fn by_extractor(body: &[u8]) -> Verdict {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let handler = move |head: http::request::Parts, event: Result<UnsubscribeEvent, Rejection>| {
+        let _ = sender.send((head, event));
+        async {}
+    };
+    let app: Router = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let body = Bytes::copy_from_slice(body);
+    runtime.block_on(app.oneshot(signed(body.clone()))).expect("a router does not fail");
+    let (head, event) = receiver.recv().expect("the handler was called");
+
+    if let Err(rejection) = &event {
+        assert_eq!(rejection.body(), Some(&body), "a refusal hands over the body");
+    }
+    let verdict = verdict_of(event);
+    assert_eq!(verdict_of(UnsubscribeEvent::from_parts(&head, body)), verdict, "from_parts");
+    verdict
+}
+
+/// `Deserialize` has no code, but the same event, or a text that names the same field.
+#[track_caller]
+fn assert_same(result: serde_json::Result<UnsubscribeEvent>, verdict: &Verdict) {
+    match (result, verdict) {
+        (Ok(event), Ok(expected)) => assert_eq!(event, *expected),
+        (Err(error), Err((_, Some(pointer)))) => {
+            assert!(error.to_string().starts_with(&format!("{pointer}: ")), "{error}");
+        }
+        (Err(_), Err((_, None))) => {}
+        (result, verdict) => panic!("{result:?}, but {verdict:?}"),
+    }
+}
+
+/// Asserts what a field does with each of the texts.
+#[track_caller]
+fn assert_refuses(pointer: &'static str, texts: &[&str]) {
+    for text in texts {
+        let verdict = judge(Fields::example().with(pointer, text).text());
+        assert_eq!(verdict, Err(("invalid_field", Some(pointer))), "{pointer}: {text}");
+    }
+}
+
+#[track_caller]
+fn accepted(pointer: &str, text: &str) -> UnsubscribeEvent {
+    match judge(Fields::example().with(pointer, text).text()) {
+        Ok(event) => event,
+        Err(refused) => panic!("{pointer}: {text} is refused: {refused:?}"),
+    }
+}
+
+#[test]
+fn the_example_is_read_whole_and_comes_back_as_it_is() {
+    let event = judge(EXAMPLE).expect("the example is an event");
+    assert_eq!(event.id.to_string(), "ef58b437-1319-4b0c-961b-17214cf1cf32");
+    assert_eq!(event.created_at, Some(1_757_849_748));
+    assert_eq!(event.api_version.as_deref(), Some("2022-05-25"));
+    assert_eq!(event.attempt_number, Some(1));
+    assert_eq!(event.attempts_total, Some(4));
+    assert_eq!(event.notification_task_id, None);
+    assert_eq!(event.data.phone, "+4911113333444");
+    assert_eq!(event.data.user_id, 2);
+    assert_eq!(event.data.created_at, 1_757_849_748);
+    assert_eq!(event.data.campaign_code, "3KCKb5nMD");
+    assert_eq!(event.data.additional_data.reason.id, ReasonId::Incomprehensible);
+    assert_eq!(event.data.additional_data.reason.label, "Es ist unverständlich");
+    assert_eq!(
+        event.data.additional_data.additional_text,
+        "zusätzlicher Benutzertext mit Erklärung"
+    );
+    assert_eq!(event.data.short_link_code, "baaIou");
+    assert_eq!(event.data.unsubscribe_request_id, 59);
+    assert_eq!(event.data.group_id, None);
+
+    let compact: String = EXAMPLE.lines().map(|line| line.trim().replacen(": ", ":", 1)).collect();
+    assert_eq!(serde_json::to_string(&event).expect("JSON"), compact);
+}
+
+#[test]
+fn an_event_is_written_in_canonical_form() {
+    let spelled_oddly = Fields::example()
+        .with("/notification_task_id", r#""3378DE83-DE66-4DE8-9D29-2B10D41BB641""#)
+        .with("/data/group_id", "1.23e2")
+        .with("/attempts_total", "null")
+        .with("/api_version", "null")
+        .and("/attempt_total", "4.0")
+        .and("/more", "[1]")
+        .and("/data/additional_data/more", "{}");
+    let canonical = concat!(
+        r#"{"id":"ef58b437-1319-4b0c-961b-17214cf1cf32","data":{"phone":"+4911113333444","#,
+        r#""user_id":2,"created_at":1757849748,"campaign_code":"3KCKb5nMD","#,
+        r#""additional_data":{"reason":{"id":4,"label":"Es ist unverständlich"},"#,
+        r#""additional_text":"zusätzlicher Benutzertext"},"short_link_code":"baaIou","#,
+        r#""unsubscribe_request_id":59,"group_id":123},"name":"phone.unsubscribe","#,
+        r#""created_at":1757849748,"attempt_number":1,"attempts_total":4,"#,
+        r#""notification_task_id":"3378de83-de66-4de8-9d29-2b10d41bb641"}"#,
+    );
+    let event = judge(spelled_oddly.text()).expect("an event");
+    assert_eq!(serde_json::to_string(&event).expect("JSON"), canonical);
+    assert_eq!(judge(canonical), Ok(event));
+}
+
+#[test]
+fn each_required_field_is_required() {
+    for pointer in [
+        "/id",
+        "/name",
+        "/data",
+        "/data/phone",
+        "/data/user_id",
+        "/data/created_at",
+        "/data/campaign_code",
+        "/data/additional_data",
+        "/data/additional_data/reason",
+        "/data/additional_data/reason/id",
+        "/data/additional_data/reason/label",
+        "/data/additional_data/additional_text",
+        "/data/short_link_code",
+        "/data/unsubscribe_request_id",
+    ] {
+        let absent = Fields::example().without(pointer).text();
+        assert_eq!(judge(absent), Err(("missing_field", Some(pointer))));
+        assert_refuses(pointer, &["null"]);
+    }
+}
+
+#[test]
+fn each_optional_field_may_be_absent_or_null() {
+    type IsAbsent = fn(&UnsubscribeEvent) -> bool;
+    let fields: [(&str, IsAbsent); 6] = [
+        ("/api_version", |event| event.api_version.is_none()),
+        ("/created_at", |event| event.created_at.is_none()),
+        ("/attempt_number", |event| event.attempt_number.is_none()),
+        ("/attempts_total", |event| event.attempts_total.is_none()),
+        ("/notification_task_id", |event| event.notification_task_id.is_none()),
+        ("/data/group_id", |event| event.data.group_id.is_none()),
+    ];
+    for (pointer, is_absent) in fields {
+        let given = judge(Fields::example().text()).expect("an event");
+        assert!(!is_absent(&given), "{pointer}");
+        let absent = judge(Fields::example().without(pointer).text()).expect(pointer);
+        assert!(is_absent(&absent), "{pointer}");
+        assert_eq!(accepted(pointer, "null"), absent);
+    }
+}
+
+#[test]
+fn strings_are_strings() {
+    for pointer in [
+        "/data/phone",
+        "/data/campaign_code",
+        "/data/additional_data/reason/label",
+        "/data/additional_data/additional_text",
+        "/data/short_link_code",
+        "/api_version",
+    ] {
+        accepted(pointer, r#""""#);
+        accepted(pointer, r#""\u0000 \ud83d\ude00 \" \\ \/ tab\t""#);
+        assert_refuses(pointer, &["4", "true", "[]", r#"["x"]"#, "{}"]);
+        assert_refuses(pointer, &[r#""\ud800""#, r#""\udc00\ud800""#, r#""\ud83d!""#]);
+    }
+    let event = accepted("/data/phone", r#""\u002b49 / 1111 \u00e4 (odd)""#);
+    assert_eq!(event.data.phone, "+49 / 1111 ä (odd)");
+    let event = accepted("/data/phone", r#""""#);
+    assert_eq!(event.data.phone, "");
+}
+
+const INTEGERS: [(&str, i64); 26] = [
+    ("2", 2),
+    ("2.0", 2),
+    ("2e0", 2),
+    ("2E0", 2),
+    ("2.000000000000000000000000", 2),
+    ("20e-1", 2),
+    ("0.2e1", 2),
+    ("0.02e+2", 2),
+    ("0.00000000000000000000000000002e29", 2),
+    ("2e00000000000000000000000000000000", 2),
+    ("-3", -3),
+    ("-3.0", -3),
+    ("-30e-1", -3),
+    ("0", 0),
+    ("-0", 0),
+    ("-0.0", 0),
+    ("0e400", 0),
+    ("0.0e-99999999999999999999", 0),
+    ("1757849748.0", 1_757_849_748),
+    ("9007199254740991.0", 9_007_199_254_740_991),
+    ("9007199254740992.0", 9_007_199_254_740_992),
+    ("-9.007199254740992e15", -9_007_199_254_740_992),
+    ("9007199254740993", 9_007_199_254_740_993),
+    ("9223372036854775807", i64::MAX),
+    ("-9223372036854775808", i64::MIN),
+    ("1e15", 1_000_000_000_000_000),
+];
+
+const NO_INTEGERS: [&str; 27] = [
+    "2.5",
+    "25e-1",
+    "2.0000000000000000000000001",
+    "1e-400",
+    "1e-99999999999999999999",
+    "4503599627370497.5",
+    "9007199254740991.5",
+    "9007199254740992.5",
+    "9007199254740993.0",
+    "-9007199254740993.0",
+    "90071992547409930e-1",
+    "1e16",
+    "1e400",
+    "1e99999999999999999999",
+    "9223372036854775807.0",
+    "9223372036854775808",
+    "-9223372036854775809",
+    "-9223372036854775809.0",
+    "18446744073709551615",
+    "18446744073709551616",
+    "100000000000000000000000000000000000000000",
+    "\"2\"",
+    "true",
+    "[]",
+    "[2]",
+    "{}",
+    r#"{"$serde_json::private::Number":"2"}"#,
+];
+
+#[test]
+fn integers_are_those_of_json_schema() {
+    type Field = fn(&UnsubscribeEvent) -> Option<i64>;
+    let fields: [(&str, Field); 5] = [
+        ("/created_at", |event| event.created_at),
+        ("/data/user_id", |event| Some(event.data.user_id)),
+        ("/data/created_at", |event| Some(event.data.created_at)),
+        ("/data/unsubscribe_request_id", |event| Some(event.data.unsubscribe_request_id)),
+        ("/data/group_id", |event| event.data.group_id),
+    ];
+    for (pointer, field) in fields {
+        for (text, value) in INTEGERS {
+            assert_eq!(field(&accepted(pointer, text)), Some(value), "{pointer}: {text}");
+        }
+        assert_refuses(pointer, &NO_INTEGERS);
+    }
+}
+
+#[test]
+fn the_attempt_number_starts_at_one() {
+    for (text, value) in INTEGERS.into_iter().filter(|(_, value)| *value >= 1) {
+        assert_eq!(accepted("/attempt_number", text).attempt_number, Some(value));
+    }
+    assert_eq!(accepted("/attempt_number", "5").attempt_number, Some(5), "above the total");
+    assert_refuses("/attempt_number", &NO_INTEGERS);
+    assert_refuses("/attempt_number", &["0", "-1", "0.0", "-0"]);
+}
+
+#[test]
+fn the_total_has_two_spellings_that_agree() {
+    let neither = Fields::example().without("/attempts_total");
+    for spelling in ["/attempts_total", "/attempt_total"] {
+        for (text, value) in [("1", 1), ("4", 4), ("2.0", 2), ("2e0", 2)] {
+            let event = judge(neither.and(spelling, text).text()).expect(spelling);
+            assert_eq!(event.attempts_total, Some(value));
+        }
+        for text in ["0", "5", "-1", "2.5", "\"2\"", "true", "[]", "[2]", "{}", "4.5"] {
+            let refused = Err(("invalid_field", Some(spelling)));
+            assert_eq!(judge(neither.and(spelling, text).text()), refused, "{text}");
+        }
+        let doubled = neither.and(spelling, "4").and(spelling, "4").text();
+        assert_eq!(judge(doubled), Err(("duplicate_field", Some(spelling))));
+        let doubled = neither.and(spelling, "null").and(spelling, "null").text();
+        assert_eq!(judge(doubled), Err(("duplicate_field", Some(spelling))));
+    }
+    let both =
+        |page, example| neither.and("/attempt_total", page).and("/attempts_total", example).text();
+    let total = |body| judge(body).map(|event| event.attempts_total);
+    assert_eq!(total(both("3", "3")), Ok(Some(3)));
+    assert_eq!(total(both("3", "3.0")), Ok(Some(3)));
+    assert_eq!(total(both("null", "3")), Ok(Some(3)));
+    assert_eq!(total(both("3", "null")), Ok(Some(3)));
+    assert_eq!(total(both("null", "null")), Ok(None));
+    assert_eq!(total(both("3", "4")), Err(("invalid_field", Some("/attempts_total"))));
+}
+
+#[test]
+fn the_reason_is_one_of_six() {
+    use ReasonId::{
+        DislikesCompany, Incomprehensible, NeverSubscribed, NotInterested, Other, TooManyMessages,
+    };
+    let pointer = "/data/additional_data/reason/id";
+    let reasons = [
+        ("1", NeverSubscribed, "I never subscribed"),
+        ("2", TooManyMessages, "Too many messages"),
+        ("3", NotInterested, "I am not interested"),
+        ("4", Incomprehensible, "Content is incomprehensible"),
+        ("5", DislikesCompany, "I don’t like your company"),
+        ("6", Other, "Other"),
+        ("2.0", TooManyMessages, "Too many messages"),
+        ("2e0", TooManyMessages, "Too many messages"),
+    ];
+    for (text, reason, label) in reasons {
+        let event = accepted(pointer, text);
+        assert_eq!(event.data.additional_data.reason.id, reason);
+        assert_eq!(reason.label(), label);
+    }
+    assert_refuses(pointer, &NO_INTEGERS);
+    assert_refuses(pointer, &["0", "7", "-1", "2.5"]);
+}
+
+#[test]
+fn the_id_is_a_uuid_in_lower_case_with_hyphens_and_nothing_else() {
+    let event = accepted("/id", r#""00000000-0000-0000-0000-000000000000""#);
+    assert!(event.id.is_nil());
+    accepted("/id", r#""ffffffff-ffff-ffff-ffff-ffffffffffff""#);
+    accepted("/id", r#""\u0065f58b437-1319-4b0c-961b-17214cf1cf32""#);
+    assert_refuses("/id", &NO_UUIDS);
+    assert_refuses("/id", &[r#""EF58B437-1319-4B0C-961B-17214CF1CF32""#]);
+    assert_refuses("/id", &[r#""ef58b437-1319-4b0c-961b-17214cf1cf3F""#]);
+}
+
+#[test]
+fn the_task_is_a_uuid_with_hyphens_in_either_case() {
+    let lower = accepted("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#);
+    let upper = accepted("/notification_task_id", r#""3378DE83-DE66-4DE8-9D29-2B10D41BB641""#);
+    assert_eq!(lower, upper);
+    let mixed = accepted("/notification_task_id", r#""3378de83-DE66-4de8-9d29-2b10d41bb641""#);
+    assert_eq!(lower, mixed);
+    assert_refuses("/notification_task_id", &NO_UUIDS);
+}
+
+const NO_UUIDS: [&str; 14] = [
+    r#""""#,
+    r#""ef58b43713194b0c961b17214cf1cf32""#,
+    r#""{ef58b437-1319-4b0c-961b-17214cf1cf32}""#,
+    r#""urn:uuid:ef58b437-1319-4b0c-961b-17214cf1cf32""#,
+    r#""ef58b437-1319-4b0c-961b-17214cf1cf3""#,
+    r#""ef58b437-1319-4b0c-961b-17214cf1cf322""#,
+    r#"" ef58b437-1319-4b0c-961b-17214cf1cf32""#,
+    r#""ef58b437-1319-4b0c-961b-17214cf1cf32\n""#,
+    r#""ef58b4371-319-4b0c-961b-17214cf1cf32""#,
+    r#""ef58b437-1319-4b0c-961b-17214cf1cfg2""#,
+    r#""ef58b437-1319-4b0c-961b-17214cf1cfä""#,
+    "4",
+    r#"["ef58b437-1319-4b0c-961b-17214cf1cf32"]"#,
+    "{}",
+];
+
+#[test]
+fn the_name_tells_events_of_another_kind() {
+    let other = Err(("other_event", Some("/name")));
+    assert_eq!(judge(r#"{"name":"sms.delivery"}"#), other);
+    assert_eq!(judge(r#"{"name":"sms.delivery","id":1,"id":2,"data":[]}"#), other);
+    for name in ["sms.delivery", "phone.unsubscribe ", "Phone.Unsubscribe", "phone.subscribe", ""] {
+        assert_eq!(judge(Fields::example().with("/name", &format!("{name:?}")).text()), other);
+    }
+    accepted("/name", r#""phone\u002eunsubscribe""#);
+    assert_refuses("/name", &["4", "null", "true", "[]", r#"["phone.unsubscribe"]"#, "{}"]);
+    assert_refuses("/name", &[r#""\ud800""#]);
+    let doubled = r#"{"name":"sms.delivery","name":"sms.delivery"}"#;
+    assert_eq!(judge(doubled), Err(("duplicate_field", Some("/name"))));
+}
+
+#[test]
+fn objects_are_objects() {
+    for pointer in ["/data", "/data/additional_data", "/data/additional_data/reason"] {
+        assert_refuses(pointer, &["[]", "4", r#""x""#, "true", r#"[{"id":4}]"#]);
+    }
+    // In the order that derived serde code takes for the object.
+    assert_refuses("/data/additional_data/reason", &[r#"[4,"label"]"#]);
+    assert_refuses("/data/additional_data", &[r#"[{"id":4,"label":"l"},"text"]"#]);
+}
+
+#[test]
+fn a_body_that_is_no_object_has_no_field() {
+    for body in ["[]", "4", "null", "true", r#""phone.unsubscribe""#, "{}", r#"[{"name":"x"}]"#] {
+        assert_eq!(judge(body), Err(("missing_field", Some("/name"))), "{body}");
+    }
+}
+
+#[test]
+fn no_field_is_given_twice() {
+    for (pointer, text) in [
+        ("/id", r#""ef58b437-1319-4b0c-961b-17214cf1cf32""#),
+        ("/name", r#""phone.unsubscribe""#),
+        ("/api_version", "null"),
+        ("/created_at", "1757849748"),
+        ("/attempt_number", "1"),
+        ("/notification_task_id", "null"),
+        ("/data", "{}"),
+        ("/data/phone", r#""+4911113333444""#),
+        ("/data/user_id", "2"),
+        ("/data/created_at", "1757849748"),
+        ("/data/campaign_code", r#""3KCKb5nMD""#),
+        ("/data/additional_data", "{}"),
+        ("/data/additional_data/reason", "{}"),
+        ("/data/additional_data/reason/id", "4"),
+        ("/data/additional_data/reason/label", r#""""#),
+        ("/data/additional_data/additional_text", r#""""#),
+        ("/data/short_link_code", r#""""#),
+        ("/data/unsubscribe_request_id", "59"),
+        ("/data/group_id", "null"),
+    ] {
+        let doubled = Fields::example().and(pointer, text).text();
+        assert_eq!(judge(doubled), Err(("duplicate_field", Some(pointer))), "{pointer}");
+    }
+    let by_escape = Fields::example().and(r"/data/\u0070hone", r#""x""#).text();
+    assert_eq!(judge(by_escape), Err(("duplicate_field", Some("/data/phone"))));
+}
+
+#[test]
+fn unknown_fields_are_ignored_whatever_they_hold() {
+    let expected = judge(Fields::example().text()).expect("an event");
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    let deeper = format!("{}1{}", r#"{"a":["#.repeat(100_000), "]}".repeat(100_000));
+    let objects = ["", "/data", "/data/additional_data", "/data/additional_data/reason"];
+    for object in objects {
+        for text in
+            [&*deep, &*deeper, "1e400", "null", r#""\ud800""#, "[[],{}]", r#"{"id":1,"id":2}"#]
+        {
+            let body = Fields::example().and(&format!("{object}/unknown"), text);
+            assert_eq!(judge(body.text()).as_ref(), Ok(&expected));
+            // Twice is as good as once, and so is a name of another object.
+            let body = body.and(&format!("{object}/unknown"), text);
+            assert_eq!(judge(body.text()).as_ref(), Ok(&expected));
+        }
+    }
+    let elsewhere = Fields::example()
+        .and("/phone", "[]")
+        .and("/reason", "4")
+        .and("/data/name", "[]")
+        .and("/data/attempts_total", "77")
+        .and("/data/id", "{}")
+        .and("/data/additional_data/id", "null")
+        .and("/data/additional_data/reason/phone", "0.5");
+    assert_eq!(judge(elsewhere.text()).as_ref(), Ok(&expected));
+    let raw = Fields::example().and("/$serde_json::private::RawValue", "\"[\"");
+    assert_eq!(judge(raw.text()).as_ref(), Ok(&expected));
+}
+
+#[test]
+fn what_is_no_json_text_is_refused_as_such() {
+    let whole = Fields::example().text();
+    let not_json = Err(("not_json", None));
+    for cut in 0..whole.len() {
+        assert_eq!(verdict_of(UnsubscribeEvent::from_slice(&whole.as_bytes()[..cut])), not_json);
+    }
+    let utf16: Vec<u8> = whole.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let mut bodies: Vec<Vec<u8>> = vec![Vec::new(), b" \n".to_vec(), utf16];
+    bodies.extend([&whole[..10], &whole[..whole.len() - 1]].map(|cut| cut.as_bytes().to_vec()));
+    bodies.extend(
+        ["x", "}", ",", "{}", "\0", "\u{feff}"].map(|after| (whole.clone() + after).into()),
+    );
+    bodies.push(format!("\u{feff}{whole}").into());
+    bodies.push(whole.replacen(',', ",,", 1).into());
+    bodies.push(whole.replacen("\"id\"", "id", 1).into());
+    bodies.push(whole.replacen("59", "059", 1).into());
+    bodies.push(whole.replacen("59", "NaN", 1).into());
+    bodies.push(whole.replacen("59", "+59", 1).into());
+    bodies.push(whole.replacen("59", "59.", 1).into());
+    bodies.push(whole.replacen("3KCKb5nMD", "raw \n line break", 1).into());
+    bodies.push(whole.replacen("3KCKb5nMD", r"\x", 1).into());
+    bodies.push(whole.replacen("\"id\"", "\"raw \n name\":0,\"id\"", 1).into());
+    bodies.push(Fields::example().and("/unknown", "[01]").text().into());
+    bodies.push(Fields::example().and("/unknown", r#""\u12""#).text().into());
+    bodies.push(Fields::example().and("/unknown", "[1,]").text().into());
+    bodies.push(Fields::example().and("/unknown", &"[".repeat(200)).text().into());
+    for body in bodies {
+        assert_eq!(judge(&body), not_json, "{}", String::from_utf8_lossy(&body));
+    }
+    for wrapped in [format!(" \r\n\t{whole}\n"), whole.replace(':', " :\n")] {
+        assert!(judge(wrapped).is_ok());
+    }
+}
+
+#[test]
+fn invalid_utf8_anywhere_is_refused() {
+    for pointer in ["/data/phone", "/id", "/unknown", "/data/additional_data/unknown"] {
+        let body = Fields::example().with(pointer, r#""@""#).text();
+        for invalid in [&b"\xff"[..], b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
+            let at = body.find("\"@\"").expect("the mark") + 1;
+            let bytes = [&body.as_bytes()[..at], invalid, &body.as_bytes()[at + 1..]].concat();
+            assert_eq!(judge(bytes), Err(("not_json", None)), "{pointer}");
+        }
+    }
+    let name = [br#"{"\xff":0,"#, EXAMPLE.as_bytes()].concat();
+    assert_eq!(judge(name), Err(("not_json", None)));
+}
+
+#[test]
+fn values_of_serde_json_follow_the_same_rules() {
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let judge_value = |fields: &Fields| UnsubscribeEvent::deserialize(value(&fields.text()));
+    let example = Fields::example();
+
+    assert_eq!(judge_value(&example).expect("an event"), judge(example.text()).expect("an event"));
+    assert!(judge_value(&example.with("/data/user_id", "2.0")).is_ok());
+    assert!(judge_value(&example.with("/data/user_id", "2.5")).is_err());
+    assert!(judge_value(&example.with("/data/user_id", "-9223372036854775809")).is_err());
+    assert!(judge_value(&example.with("/data", "[]")).is_err());
+    assert!(judge_value(&example.without("/data/phone")).is_err());
+}
+
+#[test]
+fn an_untagged_enum_of_the_host_still_sees_events() {
+    #[derive(Debug, Deserialize)]
+    #[serde(untagged)]
+    enum Queued {
+        Unsubscribe(Box<UnsubscribeEvent>),
+        Other(serde_json::Value),
+    }
+    let event = |text: &str| match serde_json::from_str(text).expect("JSON") {
+        Queued::Unsubscribe(event) => Some(*event),
+        Queued::Other(value) => {
+            assert!(value.is_object());
+            None
+        }
+    };
+    assert_eq!(event(EXAMPLE), Some(example()));
+    assert!(event(&Fields::example().with("/data/user_id", "2.0").text()).is_some());
+    assert!(event(&Fields::example().with("/data/user_id", "2.5").text()).is_none());
+    assert!(event(r#"{"name":"sms.delivery"}"#).is_none());
+}
+
+#[test]
+fn the_parts_can_be_stored_by_themselves() {
+    fn round_trip<
+        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
+    >(
+        part: &T,
+    ) {
+        let text = serde_json::to_string(part).expect("JSON");
+        assert_eq!(serde_json::from_str::<T>(&text).expect("the same part"), *part);
+    }
+    let data: Unsubscribe = example().data;
+    round_trip::<Unsubscribe>(&data);
+    round_trip::<AdditionalData>(&data.additional_data);
+    round_trip::<Reason>(&data.additional_data.reason);
+    round_trip::<ReasonId>(&data.additional_data.reason.id);
+
+    let error = serde_json::from_str::<Reason>(r#"{"id":7,"label":""}"#).expect_err("no reason 7");
+    assert_eq!(
+        error.to_string(),
+        "/data/additional_data/reason/id: An integer from 1 to 6 is expected."
+    );
+    assert!(serde_json::from_str::<Reason>(r#"[4,""]"#).is_err());
+    assert!(serde_json::from_str::<ReasonId>("2.0").is_ok());
+    assert!(serde_json::from_str::<ReasonId>("0").is_err());
+}
+
+#[test]
+fn the_last_attempt_is_known_where_both_numbers_are() {
+    let last = |number, total| {
+        let body = Fields::example().with("/attempt_number", number).with("/attempts_total", total);
+        judge(body.text()).expect("an event").is_last_attempt()
+    };
+    assert_eq!(last("1", "4"), Some(false));
+    assert_eq!(last("3", "4"), Some(false));
+    assert_eq!(last("4", "4"), Some(true));
+    assert_eq!(last("5", "4"), Some(true));
+    assert_eq!(last("null", "4"), None);
+    assert_eq!(last("4", "null"), None);
+}

@@ -1,0 +1,274 @@
+//! What must appear nowhere: the secret, the phone number, what the person wrote.
+
+mod common;
+
+use std::{
+    error::Error,
+    io::Write,
+    sync::{Arc, Mutex},
+};
+
+use axum::{Router, routing::post};
+use common::{
+    Answer, EXAMPLE, Fields, PATH, SECRET, example, send, signed, signed_by, token, unsigned,
+};
+use tower::{Layer, ServiceBuilder};
+use tower_http::{
+    sensitive_headers::SetSensitiveRequestHeadersLayer,
+    trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
+};
+use tracing_subscriber::fmt::MakeWriter;
+use unsubscribe_webhook::{
+    Authenticated, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
+};
+
+const PHONE: &str = "+4911113333444";
+const TEXTS: [&str; 5] = [PHONE, "Es ist", "Benutzertext", "3KCKb5nMD", "baaIou"];
+
+#[track_caller]
+fn assert_hides(output: &str, secrets: &[&str]) {
+    for secret in secrets {
+        assert!(!output.contains(secret), "{secret} in {output}");
+    }
+    assert!(!output.is_empty());
+}
+
+#[test]
+fn debug_hides_secrets() {
+    let secrets = ["s3cr3t-t0k3n", "bearer-t0k3n", "pässw0rd", "cXVlcnk", "u5er", "query-s3cr3t"];
+    let credentials = [
+        token(secrets[0]),
+        Credential::bearer(secrets[1]).expect("usable"),
+        Credential::basic(secrets[4], secrets[2]).expect("usable"),
+        Credential::query("parameter", secrets[5]).expect("usable"),
+    ];
+    let mut encoded = http::Request::new(());
+    credentials[2].sign(&mut encoded);
+    let basic =
+        encoded.headers()["authorization"].to_str().expect("ASCII")["Basic ".len()..].to_owned();
+
+    let mut auth = WebhookAuth::new(secrets[0]);
+    for credential in &credentials {
+        assert_hides(&format!("{credential:?} {credential:#?}"), &secrets);
+        assert_hides(&format!("{credential:?}"), &[&basic]);
+        auth = auth.or(credential.clone());
+    }
+    let service = auth.layer("inner");
+    assert_hides(&format!("{auth:?} {auth:#?} {service:?} {service:#?}"), &secrets);
+    assert_hides(&format!("{auth:?} {service:?}"), &[&basic]);
+    // It still says what is where.
+    assert!(format!("{auth:?}").contains("x-lox24-token"));
+
+    for unusable in [
+        Credential::token("s3cr3t-t0k3n\n"),
+        Credential::token("s3cr3t-t0k3n ä"),
+        Credential::bearer("s3cr3t-t0k3n ä"),
+        Credential::basic("u:s3cr3t-t0k3n", "s3cr3t-t0k3n"),
+        Credential::header("s3cr3t-t0k3n ä", "s3cr3t-t0k3n"),
+        Credential::query("", "s3cr3t-t0k3n"),
+    ] {
+        let error = unusable.expect_err("unusable");
+        assert_hides(&format!("{error} {error:?} {error:#?}"), &secrets);
+    }
+    let panic =
+        std::panic::catch_unwind(|| WebhookAuth::new("s3cr3t-t0k3n\n")).expect_err("a panic");
+    assert_hides(panic.downcast_ref::<String>().expect("a text"), &secrets);
+}
+
+#[tokio::test]
+async fn debug_hides_what_the_person_sent() {
+    let event = example();
+    assert_hides(&format!("{event:?} {event:#?}"), &TEXTS);
+    let data = &event.data;
+    assert_hides(&format!("{data:?} {:?}", data.additional_data), &TEXTS);
+    assert_hides(&format!("{:?}", data.additional_data.reason), &TEXTS);
+    let with_version = Fields::example().with("/api_version", &format!("{PHONE:?}")).text();
+    let event = UnsubscribeEvent::from_slice(with_version.as_bytes()).expect("an event");
+    assert_hides(&format!("{event:?}"), &TEXTS);
+
+    let app = Router::new()
+        .route(PATH, post(async |proof: Authenticated| format!("{proof:?} {proof:#?}")))
+        .layer(WebhookAuth::new(SECRET));
+    assert_hides(&send(&app, signed(EXAMPLE)).await.body, &[SECRET]);
+
+    let error = ServerError::from(PHONE);
+    assert_hides(&format!("{error:?} {error:#?}"), &TEXTS);
+}
+
+/// Bodies that are refused at each kind of place, with a phone number and a text in each.
+fn bad_bodies() -> Vec<String> {
+    let fields = Fields::example();
+    let phone = format!("{PHONE:?}");
+    vec![
+        EXAMPLE[..EXAMPLE.len() - 3].to_owned(),
+        format!("{EXAMPLE}{PHONE}"),
+        fields.with("/data/user_id", &phone).text(),
+        fields.with("/id", &phone).text(),
+        fields.with("/name", &phone).text(),
+        fields.with("/data", &phone).text(),
+        fields.with("/data/additional_data/reason/id", &phone).text(),
+        fields.with("/data/phone", "4911113333444").text(),
+        fields.and("/data/phone", &phone).text(),
+        // The phone number as an unknown key, beside and around a fault.
+        fields.and(&format!("/{PHONE}"), "1").without("/id").text(),
+        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").text(),
+        format!(r#"{{"{PHONE}":1,"{PHONE}":2}}"#),
+        format!(r#"{{"name":"phone.unsubscribe","id":{{"{PHONE}":1}}}}"#),
+        format!(r#"["{PHONE}"]"#),
+        phone,
+    ]
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_nothing_of_the_request() {
+    let app = common::host(WebhookAuth::new(SECRET).allow_users([3]));
+    let mut bodies = bad_bodies();
+    bodies.push(EXAMPLE.to_owned());
+    for body in bodies {
+        let answer: Answer = send(&app, signed(body.clone())).await;
+        assert!(answer.status >= 400, "{body}");
+        assert_hides(&answer.body, &TEXTS);
+        assert_hides(&format!("{:?}", answer.headers), &TEXTS);
+        let rejection: Rejection = answer.rejection.expect("a rejection");
+        assert_hides(&format!("{rejection} {rejection:?} {rejection:#?}"), &TEXTS);
+        assert_hides(rejection.pointer().unwrap_or("none"), &TEXTS);
+        let mut cause: Option<&dyn Error> = rejection.source();
+        while let Some(error) = cause {
+            assert_hides(&format!("{error} {error:?}"), &TEXTS);
+            cause = error.source();
+        }
+        let error = serde_json::from_str::<UnsubscribeEvent>(&body);
+        if let Err(error) = error {
+            assert_hides(&format!("{error} {error:?}"), &TEXTS);
+        }
+    }
+    let forged = send(&app, signed_by(&token("a-guess"), EXAMPLE)).await;
+    assert_hides(&format!("{forged:?}"), &["a-guess", SECRET, "lox24-token"]);
+}
+
+/// All that a subscriber at TRACE writes while `app` answers, and the statuses.
+async fn logged(app: &Router, requests: Vec<axum::extract::Request>) -> (String, Vec<u16>) {
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Captured {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    let captured = Captured::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(captured.clone())
+        .finish();
+    let guard = tracing::subscriber::set_default(subscriber);
+    let mut statuses = Vec::new();
+    for request in requests {
+        statuses.push(send(app, request).await.status);
+    }
+    drop(guard);
+    let log = captured.0.lock().expect("no panic").clone();
+    (String::from_utf8(log).expect("UTF-8"), statuses)
+}
+
+fn trace() -> TraceLayer<
+    tower_http::classify::SharedClassifier<tower_http::classify::ServerErrorsAsFailures>,
+    DefaultMakeSpan,
+    DefaultOnRequest,
+    DefaultOnResponse,
+> {
+    let level = tracing::Level::TRACE;
+    TraceLayer::new_for_http()
+        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(level))
+        .on_request(DefaultOnRequest::new().level(level))
+        .on_response(DefaultOnResponse::new().include_headers(true).level(level))
+}
+
+#[tokio::test]
+async fn a_trace_layer_with_headers_prints_no_credential() {
+    async fn unsubscribed(_: UnsubscribeEvent) -> Received {
+        Received
+    }
+    let basic = Credential::basic("lox24", "basic-s3cr3t").expect("usable");
+    let auth = || WebhookAuth::new(SECRET).or(basic.clone());
+    let mut requests = vec![unsigned(EXAMPLE), signed(EXAMPLE), signed_by(&basic, EXAMPLE)];
+    // A real request's header is not marked sensitive by whoever made it.
+    for request in &mut requests {
+        for value in request.headers_mut().values_mut() {
+            value.set_sensitive(false);
+        }
+    }
+    let both = {
+        let mut both = signed(EXAMPLE);
+        both.headers_mut().insert("authorization", "Bearer other-s3cr3t".parse().expect("a value"));
+        both
+    };
+    requests.push(both);
+    let encoded = "bG94MjQ6YmFzaWMtczNjcjN0";
+    let secrets = [SECRET, encoded, "other-s3cr3t", PHONE, "Benutzertext"];
+    let clone = |requests: &Vec<axum::extract::Request>| -> Vec<_> {
+        let copy = |request: &axum::extract::Request| {
+            let mut copy = unsigned(EXAMPLE);
+            *copy.headers_mut() = request.headers().clone();
+            copy
+        };
+        requests.iter().map(copy).collect()
+    };
+
+    let inside = ServiceBuilder::new().layer(auth()).layer(trace());
+    let inside = Router::new().route(PATH, post(unsubscribed).layer(inside));
+    let (log, statuses) = logged(&inside, clone(&requests)).await;
+    assert_eq!(statuses, [401, 200, 200, 200]);
+    assert!(log.contains(r#""x-lox24-token": Sensitive"#), "{log}");
+    assert!(log.contains(r#""authorization": Sensitive"#), "{log}");
+    assert_hides(&log, &secrets);
+
+    // Outside, with the layer that the documentation names.
+    let names = [http::HeaderName::from_static("x-lox24-token"), http::header::AUTHORIZATION];
+    let outside = ServiceBuilder::new()
+        .layer(SetSensitiveRequestHeadersLayer::new(names))
+        .layer(trace())
+        .layer(auth());
+    let outside = Router::new().route(PATH, post(unsubscribed).layer(outside));
+    let (log, statuses) = logged(&outside, clone(&requests)).await;
+    assert_eq!(statuses, [401, 200, 200, 200]);
+    assert!(log.contains(r#""x-lox24-token": Sensitive"#), "{log}");
+    assert_hides(&log, &secrets);
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn our_own_log_says_what_is_wrong_and_nothing_personal() {
+    async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
+        Err(std::io::Error::other("the disk is full"))?
+    }
+    let open = Router::new().route(PATH, post(unsubscribed));
+    let (log, statuses) = logged(&open, vec![signed(EXAMPLE)]).await;
+    assert_eq!(statuses, [500]);
+    assert!(log.contains("ERROR") && log.contains("missing_layer"), "{log}");
+    assert!(log.contains("Add .layer(WebhookAuth::new(secret)) to the route."), "{log}");
+    assert_hides(&log, &[SECRET, PHONE]);
+
+    let guarded = open.layer(WebhookAuth::new(SECRET));
+    let mut requests: Vec<_> = bad_bodies().into_iter().map(signed).collect();
+    requests.push(signed(EXAMPLE));
+    let (log, statuses) = logged(&guarded, requests).await;
+    assert_eq!(statuses.last(), Some(&500));
+    assert!(log.contains("ERROR") && log.contains("the disk is full"), "{log}");
+    assert_hides(&log, &[SECRET]);
+    assert_hides(&log, &TEXTS);
+}

@@ -1,0 +1,240 @@
+//! The layer among others: tower-http's on either side of it, and hyper without axum.
+
+mod common;
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::Request,
+    routing::post,
+};
+use common::{
+    Answer, EXAMPLE, PATH, SECRET, assert_no_token, assert_received, assert_refused, read, send,
+    signed, unsigned, untouchable,
+};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::{BodyExt, Empty, Full, Limited, combinators::BoxBody};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn as hyper_service_fn};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+    service::TowerToHyperService,
+};
+use tokio::net::TcpListener;
+use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower_http::{compression::CompressionLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
+use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
+
+const LIMIT: usize = 4096;
+
+async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
+    Ok(Received)
+}
+
+/// What every stack must do, whatever the order of its layers.
+async fn assert_works(app: &Router) {
+    assert_received(&send(app, signed(EXAMPLE)).await);
+    assert_no_token(&send(app, unsigned(untouchable())).await);
+    let answer = send(app, signed("{")).await;
+    assert_refused(&answer, "not_json", None, "The body is not JSON text in UTF-8.");
+
+    // Over the limit, without a length: the extractor meets it while reading.
+    let long = Bytes::from(" ".repeat(LIMIT + 1));
+    let answer = send(app, signed(Body::new(Unsized(Full::new(long))))).await;
+    let detail = "The body is larger than the receiving host's limit.";
+    assert_refused(&answer, "body_too_large", None, detail);
+}
+
+/// A body that does not tell its length.
+struct Unsized(Full<Bytes>);
+
+impl axum::body::HttpBody for Unsized {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+    }
+}
+
+#[tokio::test]
+async fn tower_http_may_stand_outside() {
+    let stack = ServiceBuilder::new()
+        .layer(TraceLayer::new_for_http())
+        .layer(CompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(LIMIT))
+        .layer(WebhookAuth::new(SECRET));
+    let by_method = Router::new().route(PATH, post(unsubscribed).layer(stack.clone()));
+    assert_works(&by_method).await;
+    let by_router = Router::new().route(PATH, post(unsubscribed)).layer(stack.clone());
+    assert_works(&by_router).await;
+    let by_route = Router::new().route(PATH, post(unsubscribed)).route_layer(stack);
+    assert_works(&by_route).await;
+}
+
+#[tokio::test]
+async fn tower_http_may_stand_inside() {
+    let stack = ServiceBuilder::new()
+        .layer(WebhookAuth::new(SECRET))
+        .layer(TraceLayer::new_for_http())
+        .layer(CompressionLayer::new())
+        .layer(RequestBodyLimitLayer::new(LIMIT));
+    let by_method = Router::new().route(PATH, post(unsubscribed).layer(stack.clone()));
+    assert_works(&by_method).await;
+    let by_router = Router::new().route(PATH, post(unsubscribed)).layer(stack.clone());
+    assert_works(&by_router).await;
+    let by_route = Router::new().route(PATH, post(unsubscribed)).route_layer(stack);
+    assert_works(&by_route).await;
+}
+
+#[tokio::test]
+async fn it_may_stand_in_the_middle_of_boxed_bodies() {
+    let stack = ServiceBuilder::new()
+        .map_request(|request: Request| request.map(BodyExt::boxed_unsync))
+        .map_response(|response: Response<_>| response.map(Body::new))
+        .layer(WebhookAuth::new(SECRET))
+        .map_request(|request: http::Request<_>| request.map(Body::new))
+        .map_response(|response: axum::response::Response| response.map(BodyExt::boxed_unsync));
+    let app = Router::new()
+        .route(PATH, post(unsubscribed).layer(stack))
+        .layer(axum::extract::DefaultBodyLimit::max(LIMIT));
+    assert_works(&app).await;
+}
+
+#[tokio::test]
+async fn a_refusal_is_compressed_as_any_answer_is() {
+    // Compression leaves small answers alone, so this predicate takes all.
+    let compression = CompressionLayer::new()
+        .compress_when(|_: StatusCode, _, _: &http::HeaderMap, _: &http::Extensions| true);
+    let app = Router::new().route(
+        PATH,
+        post(unsubscribed)
+            .layer(ServiceBuilder::new().layer(compression).layer(WebhookAuth::new(SECRET))),
+    );
+    let mut request = unsigned(EXAMPLE);
+    request.headers_mut().insert("accept-encoding", HeaderValue::from_static("gzip"));
+    let response = app.oneshot(request).await.expect("a router does not fail");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert!(response.extensions().get::<Rejection>().is_some());
+    let body = axum::body::to_bytes(response.into_body(), LIMIT).await.expect("a body");
+    assert_eq!(body[..2], [0x1f, 0x8b], "gzip's magic number");
+}
+
+#[tokio::test]
+async fn an_inner_error_stays_the_inner_services() {
+    #[derive(Debug, PartialEq)]
+    struct Mine;
+    let service = ServiceBuilder::new()
+        .layer(WebhookAuth::new(SECRET))
+        .service(service_fn(async |_: Request| Err::<Response<Empty<Bytes>>, Mine>(Mine)));
+    assert_eq!(service.clone().oneshot(signed(EXAMPLE)).await.expect_err("an error"), Mine);
+    let refused = service.oneshot(unsigned(EXAMPLE)).await.expect("an answer");
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn the_inner_service_is_called_only_when_it_is_ready() {
+    /// Panics, as some services do, when it is called without having been ready before.
+    #[derive(Default)]
+    struct Strict(bool);
+
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self::default()
+        }
+    }
+
+    impl Service<Request> for Strict {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(
+            &mut self,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Result<(), Infallible>> {
+            self.0 = true;
+            std::task::Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request) -> Self::Future {
+            assert!(std::mem::take(&mut self.0), "called while not ready");
+            std::future::ready(Ok(Response::default()))
+        }
+    }
+
+    let mut service =
+        ServiceBuilder::new().layer(WebhookAuth::new(SECRET)).service(Strict::default());
+    for _ in 0..2 {
+        let ready = service.ready().await.expect("it is always ready");
+        assert_eq!(ready.call(signed(EXAMPLE)).await.expect("an answer").status(), StatusCode::OK);
+    }
+}
+
+/// The whole way on hyper: no axum, boxed bodies, a real socket.
+#[tokio::test]
+async fn a_plain_hyper_service_goes_the_whole_way() {
+    type Answered = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
+    async fn unsubscribed(request: http::Request<Incoming>) -> Answered {
+        let (head, body) = request.into_parts();
+        let response: Response<Full<Bytes>> = match Limited::new(body, LIMIT).collect().await {
+            Ok(body) => match UnsubscribeEvent::from_parts(&head, body.to_bytes()) {
+                Ok(event) if event.data.phone == "+4911113333444" => Received.into(),
+                Ok(_) => ServerError::from("another number").into(),
+                Err(rejection) => rejection.into(),
+            },
+            Err(error) => ServerError::from(error).into(),
+        };
+        Ok(response.map(BodyExt::boxed))
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(async move {
+        let service =
+            ServiceBuilder::new().layer(WebhookAuth::new(SECRET)).service(service_fn(unsubscribed));
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+
+    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
+    let send = async |mut request: Request| -> Answer {
+        let uri = format!("http://{address}{PATH}");
+        *request.uri_mut() = uri.parse().expect("a URI");
+        let answer = tokio::time::timeout(Duration::from_secs(10), client.request(request));
+        let mut answer = answer.await.expect("in time").expect("an answer");
+        answer.headers_mut().remove("date");
+        read(answer.map(Body::new)).await
+    };
+
+    assert_received(&send(signed(EXAMPLE)).await);
+    let refused = send(unsigned(EXAMPLE)).await;
+    assert_eq!(refused.status, 401);
+    assert!(refused.body.contains(r#""code":"unauthorized""#));
+    let refused = send(signed("{}")).await;
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains(r#""code":"missing_field","pointer":"/name""#));
+    server.abort();
+}
+
+/// hyper's own `service_fn`, for a host that has no tower service: `from_parts` fails closed.
+#[tokio::test]
+async fn a_hyper_service_without_the_layer_lets_nothing_in() {
+    let service = hyper_service_fn(async |request: Request| {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let rejection = UnsubscribeEvent::from_parts(&head, body).expect_err("there is no proof");
+        Ok::<Response<Full<Bytes>>, axum::Error>(rejection.into())
+    });
+    let answer = hyper::service::Service::call(&service, signed(EXAMPLE)).await.expect("an answer");
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
