@@ -1,0 +1,185 @@
+//! A whole host to start from: `cargo run --example quickstart`.
+//!
+//! It keeps the unsubscribed numbers in SQLite, each event once however often it is delivered, and
+//! tells a sending app which numbers are on the list. Settings come from the environment:
+//!
+//! | variable          | meaning                                   | without it         |
+//! |-------------------|-------------------------------------------|--------------------|
+//! | `WEBHOOK_SECRET`  | the token of the provider's dashboard     | a demo secret      |
+//! | `WEBHOOK_ACCOUNT` | the only account (`user_id`) to accept    | any account        |
+//! | `BIND_ADDR`       | where to listen                           | `127.0.0.1:3000`   |
+//! | `DATABASE_PATH`   | the SQLite file                           | `unsubscribed.db`  |
+
+use std::{
+    env::{self, VarError},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{get, post},
+};
+use serde::Serialize;
+use tokio::{net::TcpListener, task::spawn_blocking};
+use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent, WebhookAuth};
+
+const DEMO_SECRET: &str = "demo-secret";
+
+/// `Option`, because an account sends all its events here unless its owner picks some: others are
+/// acknowledged, so that the provider does not send them again.
+async fn unsubscribed(
+    State(list): State<SuppressionList>,
+    event: Option<UnsubscribeEvent>,
+) -> Result<Received, ServerError> {
+    if let Some(event) = event {
+        // Acknowledged only once it is on the disk; an error answers 500, and the provider retries.
+        list.add(event).await?;
+    }
+    Ok(Received)
+}
+
+/// What a sending app asks before it texts somebody.
+async fn suppressed(
+    State(list): State<SuppressionList>,
+    Path(phone): Path<String>,
+) -> Result<Json<Suppressed>, ServerError> {
+    let suppressed = list.contains(phone.clone()).await?;
+    Ok(Json(Suppressed { phone, suppressed }))
+}
+
+#[derive(Serialize)]
+struct Suppressed {
+    phone: String,
+    suppressed: bool,
+}
+
+#[derive(Clone)]
+struct SuppressionList(Arc<Mutex<rusqlite::Connection>>);
+
+impl SuppressionList {
+    fn open(path: &str) -> anyhow::Result<Self> {
+        let database = rusqlite::Connection::open(path)?;
+        database.execute_batch(
+            "CREATE TABLE IF NOT EXISTS unsubscribed (
+                 event_id TEXT PRIMARY KEY, -- the same on every attempt of a delivery
+                 phone TEXT NOT NULL,
+                 event TEXT NOT NULL -- the whole event, in canonical form
+             );
+             CREATE INDEX IF NOT EXISTS unsubscribed_phone ON unsubscribed (phone);",
+        )?;
+        Ok(Self(Arc::new(Mutex::new(database))))
+    }
+
+    async fn add(&self, event: UnsubscribeEvent) -> anyhow::Result<()> {
+        self.run(move |database| {
+            // Not OR IGNORE, which would swallow other errors too, and with them the event.
+            database
+                .prepare_cached(
+                    "INSERT INTO unsubscribed VALUES (?1, ?2, ?3) ON CONFLICT (event_id) DO NOTHING",
+                )?
+                .execute((event.id.to_string(), &event.data.phone, serde_json::to_string(&event)?))?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn contains(&self, phone: String) -> anyhow::Result<bool> {
+        self.run(move |database| {
+            let mut query =
+                database.prepare_cached("SELECT 1 FROM unsubscribed WHERE phone = ?1 LIMIT 1")?;
+            Ok(query.exists([phone])?)
+        })
+        .await
+    }
+
+    /// SQLite waits for the disk, so it must not hold up the threads that serve requests.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&rusqlite::Connection) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let Self(database) = self.clone();
+        spawn_blocking(move || work(&database.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await?
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+
+    let given_secret = setting("WEBHOOK_SECRET")?;
+    let secret = given_secret.clone().unwrap_or_else(|| DEMO_SECRET.to_owned());
+    let mut auth = WebhookAuth::try_new(secret).context("WEBHOOK_SECRET")?;
+    let account = setting("WEBHOOK_ACCOUNT")?;
+    if let Some(account) = &account {
+        let user_id = account.parse().context("WEBHOOK_ACCOUNT is no integer")?;
+        auth = auth.allow_users([user_id]);
+    }
+    let path = setting("DATABASE_PATH")?.unwrap_or_else(|| "unsubscribed.db".to_owned());
+    let list = SuppressionList::open(&path).with_context(|| format!("cannot open {path}"))?;
+
+    // The layer guards both routes: a list of phone numbers is personal data too.
+    let app = Router::new()
+        .route("/webhooks/unsubscribe", post(unsubscribed))
+        .route("/suppressed/{phone}", get(suppressed))
+        .layer(auth)
+        .with_state(list);
+
+    let address = setting("BIND_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
+    let listener = TcpListener::bind(&address)
+        .await
+        .with_context(|| format!("cannot listen on {address}: set BIND_ADDR"))?;
+    let address = listener.local_addr()?;
+
+    let (secret, token) = match given_secret {
+        Some(_) => ("from WEBHOOK_SECRET", "\"X-LOX24-Token: $WEBHOOK_SECRET\"".to_owned()),
+        None => (
+            "demo-secret, for trying out only: set WEBHOOK_SECRET",
+            format!("'X-LOX24-Token: {DEMO_SECRET}'"),
+        ),
+    };
+    println!("Listening on  http://{address}");
+    println!("Database      {path}");
+    println!("Secret        {secret}");
+    println!(
+        "Account       {}",
+        account.as_deref().unwrap_or("any; set WEBHOOK_ACCOUNT to accept one")
+    );
+    println!();
+    println!("Unsubscribe the number of the contract's example:");
+    println!("  curl -i http://{address}/webhooks/unsubscribe -H {token} \\");
+    println!("    -H 'Content-Type: application/json' --data @examples/event.json");
+    println!("See that it is on the list:");
+    println!("  curl -i http://{address}/suppressed/+4911113333444 -H {token}");
+    println!("Then leave the token out, or change a field. Ctrl-C stops.");
+
+    axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
+    println!("Stopped.");
+    Ok(())
+}
+
+fn setting(name: &str) -> anyhow::Result<Option<String>> {
+    match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(error) => Err(error).context(name.to_owned()),
+    }
+}
+
+/// Ends with SIGINT (Ctrl-C) or SIGTERM; requests under way are answered first.
+async fn stopped() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
+        tokio::select! {
+            _ = interrupt => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    interrupt.await.expect("a handler for Ctrl-C");
+}

@@ -1,0 +1,405 @@
+//! The stand-in for the provider, `examples/deliver.rs`, as a process against a host on a socket.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    collections::HashSet,
+    future::ready,
+    net::SocketAddr,
+    process::{Command, Output},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{self, Next},
+    response::IntoResponse,
+    routing::post,
+};
+use common::program;
+use tokio::net::TcpListener;
+use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+
+const SECRET: &str = "s3cr3t-of-the-dashboard";
+
+#[tokio::test]
+async fn delivers_each_event_once_to_a_host_that_acknowledges() {
+    let host = Host::start(|_| 200).await;
+
+    let run = host.deliver(&["--count", "5"]).await;
+
+    run.assert_exit(0);
+    run.assert_stdout(&figures(5, 0, 0, 0));
+    run.assert_stderr("");
+    let events = host.events();
+    assert_eq!(events.len(), 5);
+    assert!(events.iter().all(|event| event.attempt_number == Some(1)), "{events:?}");
+    assert!(events.iter().all(|event| event.attempts_total == Some(4)), "{events:?}");
+    assert!(events.iter().all(|event| event.id.get_version_num() == 4), "{events:?}");
+    assert_eq!(distinct(&events, |event| event.id.to_string()), 5);
+    assert_eq!(distinct(&events, |event| event.data.phone.clone()), 5);
+    assert_eq!(distinct(&events, |event| event.data.unsubscribe_request_id.to_string()), 5);
+}
+
+#[tokio::test]
+async fn another_run_sends_other_events() {
+    let host = Host::start(|_| 200).await;
+
+    host.deliver(&["--count", "2"]).await.assert_exit(0);
+    host.deliver(&["--count", "2"]).await.assert_exit(0);
+
+    assert_eq!(distinct(&host.events(), |event| event.id.to_string()), 4);
+    assert_eq!(distinct(&host.events(), |event| event.data.phone.clone()), 4);
+}
+
+#[tokio::test]
+async fn retries_until_the_host_acknowledges() {
+    let host = Host::start(|event| if event.attempt_number < Some(3) { 500 } else { 200 }).await;
+
+    let run = host.deliver(&["--count", "2", "--backoff", "0.01"]).await;
+
+    run.assert_exit(0);
+    run.assert_stdout(&figures(2, 0, 2, 0));
+    assert_eq!(host.statuses(), [500, 500, 200, 500, 500, 200]);
+    host.assert_attempts(&[&[1, 2, 3], &[1, 2, 3]]);
+}
+
+#[tokio::test]
+async fn every_answer_from_200_to_299_acknowledges_and_no_other() {
+    for (status, exit, attempts) in [(202, 0, 1), (299, 0, 1), (302, 1, 4), (404, 1, 4)] {
+        let host = Host::start(move |_| status).await;
+
+        let run = host.deliver(&["--backoff", "0.01"]).await;
+
+        run.assert_exit(exit);
+        assert_eq!(host.statuses(), vec![status; attempts]);
+    }
+}
+
+#[tokio::test]
+async fn gives_an_event_up_after_four_attempts() {
+    let host = Host::start(|_| 500).await;
+
+    let run = host.deliver(&["--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    host.assert_attempts(&[&[1, 2, 3, 4]]);
+    let id = host.events()[0].id;
+    run.assert_stdout(&format!("{}  {id}  500\n", figures(0, 0, 0, 1)));
+}
+
+#[tokio::test]
+async fn lists_what_the_host_says_of_a_lost_event() {
+    // The account of the example is another one.
+    let host = Host::start_with(WebhookAuth::new(SECRET).allow_users([3]), |_| 200).await;
+
+    let run = host.deliver(&["--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    assert_eq!(host.statuses(), [403; 4]);
+    run.assert_stdout_has("  403 foreign_account /data/user_id\n");
+}
+
+#[tokio::test]
+async fn lists_ten_lost_events_and_counts_the_rest() {
+    let host = Host::start(|_| 500).await;
+
+    let run = host.deliver(&["--count", "12", "--backoff", "0"]).await;
+
+    run.assert_exit(1);
+    let events = host.events();
+    let listed: String = events
+        .iter()
+        .step_by(4)
+        .take(10)
+        .fold(String::new(), |list, event| list + &format!("  {}  500\n", event.id));
+    run.assert_stdout(&format!("{}{listed}  and 2 more\n", figures(0, 0, 0, 12)));
+}
+
+#[tokio::test]
+async fn doubles_the_pause_after_each_attempt() {
+    let host = Host::start(|_| 500).await;
+
+    host.deliver(&["--backoff", "0.05"]).await.assert_exit(1);
+
+    let seen = host.seen();
+    let pauses: Vec<Duration> = seen.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    let least = [50, 100, 200].map(Duration::from_millis);
+    assert_eq!(pauses.len(), least.len());
+    assert!(pauses.iter().zip(least).all(|(pause, least)| *pause >= least), "{pauses:?}");
+}
+
+#[tokio::test]
+async fn a_duplicate_is_the_same_event_again() {
+    let host = Host::start(|_| 200).await;
+
+    let run = host.deliver(&["--count", "3", "--duplicate"]).await;
+
+    run.assert_exit(0);
+    run.assert_stdout(&figures(3, 3, 0, 0));
+    host.assert_attempts(&[&[1, 2], &[1, 2], &[1, 2]]);
+}
+
+#[tokio::test]
+async fn a_duplicate_follows_even_on_the_last_attempt() {
+    let host = Host::start(|event| if event.attempt_number < Some(4) { 500 } else { 200 }).await;
+
+    let run = host.deliver(&["--duplicate", "--backoff", "0.01"]).await;
+
+    run.assert_exit(0);
+    run.assert_stdout(&figures(1, 1, 1, 0));
+    host.assert_attempts(&[&[1, 2, 3, 4, 4]]);
+}
+
+#[tokio::test]
+async fn a_host_that_refuses_duplicates_is_told() {
+    let host = Host::start(|event| if event.attempt_number > Some(1) { 500 } else { 200 }).await;
+
+    let run = host.deliver(&["--duplicate", "--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    host.assert_attempts(&[&[1, 2, 3, 4]]);
+    let id = host.events()[0].id;
+    run.assert_stdout(&format!("{}  {id}  the duplicate: 500\n", figures(0, 1, 0, 1)));
+}
+
+#[tokio::test]
+async fn a_corrupt_body_is_refused_four_times() {
+    let host = Host::start(|_| 200).await;
+
+    let run = host.deliver(&["--corrupt", "--duplicate", "--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    assert_eq!(host.statuses(), [400; 4]);
+    run.assert_stdout_has(&figures(0, 0, 0, 1));
+    run.assert_stdout_has("  400 not_json\n");
+}
+
+#[tokio::test]
+async fn a_wrong_token_loses_the_event_and_is_not_printed() {
+    let host = Host::start(|_| 200).await;
+    let url = host.url();
+
+    let run = deliver(&[&url, "--token", "wr0ng-t0ken", "--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    assert_eq!(host.statuses(), [401; 4]);
+    run.assert_stdout_has(&figures(0, 0, 0, 1));
+    run.assert_stdout_has("  401 unauthorized\n");
+    run.assert_never_says("wr0ng-t0ken");
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_an_attempt() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let accepted = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            *count.lock().unwrap() += 1;
+            drop(connection);
+        }
+    });
+
+    let run = deliver(&[&url, "--token", SECRET, "--backoff", "0.01"]).await;
+
+    run.assert_exit(1);
+    assert_eq!(*accepted.lock().unwrap(), 4);
+    run.assert_stdout_has(&figures(0, 0, 0, 1));
+    run.assert_stdout_has("  no answer: ");
+}
+
+#[tokio::test]
+async fn wrong_usage_says_what_is_wrong_and_how_to_call_it() {
+    let url = "http://127.0.0.1:9/";
+    for (arguments, fault) in [
+        (&[][..], "the URL is missing"),
+        (&["--token", SECRET], "the URL is missing"),
+        (&[url], "--token is missing"),
+        (&[url, "--token"], "missing argument for option '--token'"),
+        (&[url, "--token", ""], "--token: the secret is empty"),
+        (&[url, "--token", "s3cr3t-of-the-dashboard\n"], "--token: the secret ends with a line"),
+        (&["/webhooks", "--token", SECRET], "the URL must be http://HOST:PORT/PATH"),
+        (&["https://example.com/", "--token", SECRET], "https is not supported"),
+        (&[url, "--token", SECRET, "--count", "0"], "--count takes a whole number from 1"),
+        (&[url, "--token", "x", "--count", SECRET], "--count takes a whole number from 1"),
+        (&[url, "--token", SECRET, "--backoff", "-1"], "--backoff takes seconds"),
+        (&[url, "--token", "x", "--backoff", SECRET], "--backoff takes seconds"),
+        (&[url, "--token", SECRET, "--backof", "1"], "invalid option '--backof'"),
+        (&[url, SECRET], "more than one URL"),
+        (&[SECRET, url], "the URL must be http://HOST:PORT/PATH"),
+        (&[url, "--duplicate=s3cr3t-of-the-dashboard"], "--duplicate takes no value"),
+    ] {
+        let run = deliver(arguments).await;
+
+        run.assert_exit(2);
+        run.assert_stdout("");
+        run.assert_never_says(SECRET);
+        let stderr = run.stderr();
+        assert!(stderr.starts_with("deliver: "), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(fault), "{arguments:?}: {stderr}");
+        assert!(stderr.contains("\nUsage: deliver URL --token SECRET"), "{arguments:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn help_is_no_error() {
+    let run = deliver(&["--help"]).await;
+
+    run.assert_exit(0);
+    run.assert_stderr("");
+    for option in ["URL", "--token", "--count", "--duplicate", "--corrupt", "--backoff"] {
+        run.assert_stdout_has(&format!("\n  {option} "));
+    }
+}
+
+/// The first four lines of what a run prints.
+fn figures(delivered: u32, duplicates: u32, retried: u32, lost: u32) -> String {
+    format!(
+        "delivered        {delivered}\nduplicates sent  {duplicates}\n\
+         retried          {retried}\nlost             {lost}\n"
+    )
+}
+
+fn distinct(events: &[UnsubscribeEvent], key: impl Fn(&UnsubscribeEvent) -> String) -> usize {
+    events.iter().map(key).collect::<HashSet<_>>().len()
+}
+
+/// A host as the README shows it, that writes down what comes and what it answers.
+struct Host {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<Seen>>>,
+}
+
+#[derive(Clone)]
+struct Seen {
+    at: Instant,
+    status: u16,
+    /// What the handler got; `None` where the request was refused before it.
+    event: Option<UnsubscribeEvent>,
+}
+
+impl Host {
+    /// The handler answers an event with the status that `answer` gives it.
+    async fn start(
+        answer: impl Fn(&UnsubscribeEvent) -> u16 + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_with(WebhookAuth::new(SECRET), answer).await
+    }
+
+    async fn start_with(
+        auth: WebhookAuth,
+        answer: impl Fn(&UnsubscribeEvent) -> u16 + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let handler = move |event: UnsubscribeEvent| {
+            let status = http::StatusCode::from_u16(answer(&event)).unwrap();
+            let mut response = (status, Received).into_response();
+            response.extensions_mut().insert(event);
+            ready(response)
+        };
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let writer = Arc::clone(&log);
+        let write_down = move |request: Request, next: Next| {
+            let (writer, at) = (Arc::clone(&writer), Instant::now());
+            async move {
+                let mut response = next.run(request).await;
+                let event = response.extensions_mut().remove();
+                let status = response.status().as_u16();
+                writer.lock().unwrap().push(Seen { at, status, event });
+                response
+            }
+        };
+        let app = Router::new()
+            .route("/webhooks/unsubscribe", post(handler).layer(auth))
+            .layer(middleware::from_fn(write_down));
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Self { address, log }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}/webhooks/unsubscribe", self.address)
+    }
+
+    /// Runs the example against this host, with the right token.
+    async fn deliver(&self, arguments: &[&str]) -> Run {
+        deliver(&[&[&*self.url(), "--token", SECRET], arguments].concat()).await
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        self.log.lock().unwrap().clone()
+    }
+
+    fn statuses(&self) -> Vec<u16> {
+        self.seen().iter().map(|seen| seen.status).collect()
+    }
+
+    fn events(&self) -> Vec<UnsubscribeEvent> {
+        self.seen().into_iter().filter_map(|seen| seen.event).collect()
+    }
+
+    /// The events came one after another, each under one id and with these attempt numbers.
+    #[track_caller]
+    fn assert_attempts(&self, expected: &[&[i64]]) {
+        let events = self.events();
+        let attempts: Vec<Vec<_>> = events
+            .chunk_by(|one, next| one.id == next.id)
+            .map(|chunk| chunk.iter().filter_map(|event| event.attempt_number).collect())
+            .collect();
+        assert_eq!(attempts, expected);
+        assert_eq!(distinct(&events, |event| event.id.to_string()), expected.len());
+    }
+}
+
+struct Run(Output);
+
+/// Runs the example to its end, beside the host of the test.
+async fn deliver(arguments: &[&str]) -> Run {
+    let mut command = Command::new(program("deliver"));
+    command.args(arguments);
+    Run(tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap())
+}
+
+impl Run {
+    fn stdout(&self) -> &str {
+        std::str::from_utf8(&self.0.stdout).unwrap()
+    }
+
+    fn stderr(&self) -> &str {
+        std::str::from_utf8(&self.0.stderr).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_exit(&self, code: i32) {
+        assert_eq!(self.0.status.code(), Some(code), "{}{}", self.stdout(), self.stderr());
+        self.assert_never_says(SECRET);
+    }
+
+    #[track_caller]
+    fn assert_stdout(&self, expected: &str) {
+        assert_eq!(self.stdout(), expected);
+    }
+
+    #[track_caller]
+    fn assert_stdout_has(&self, expected: &str) {
+        assert!(self.stdout().contains(expected), "{}", self.stdout());
+    }
+
+    #[track_caller]
+    fn assert_stderr(&self, expected: &str) {
+        assert_eq!(self.stderr(), expected);
+    }
+
+    #[track_caller]
+    fn assert_never_says(&self, secret: &str) {
+        assert!(!self.stdout().contains(secret), "stdout: {}", self.stdout());
+        assert!(!self.stderr().contains(secret), "stderr: {}", self.stderr());
+    }
+}
