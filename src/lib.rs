@@ -1,6 +1,72 @@
-#![doc = "placeholder"]
+//! Receive LOX24's `phone.unsubscribe` webhooks in an axum or tower app.
+//!
+//! A person has unsubscribed a phone number, the SMS provider calls your app, and your app must
+//! stop texting that number. Three things stand between the call and your handler:
+//!
+//! - [`WebhookAuth`], a tower layer, proves from the head of a request that it comes from the
+//!   provider, before a byte of its body is read;
+//! - [`UnsubscribeEvent`], an axum extractor, is an event that keeps every rule of the contract, or
+//!   a refusal;
+//! - [`Received`] and [`ServerError`] are what your handler answers. Each refusal is a
+//!   [`Rejection`].
+//!
+//! # Example
+//!
+//! One delivery that is accepted, and one that is refused:
+//!
+//! ```
+//! use axum::{Router, body::Body, http::Request, routing::post};
+//! use tower::ServiceExt;
+//! use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent, WebhookAuth};
+//! # mod suppression_list { pub async fn add(_: &str) -> std::io::Result<()> { Ok(()) } }
+//!
+//! async fn unsubscribed(event: UnsubscribeEvent) -> Result<Received, ServerError> {
+//!     suppression_list::add(&event.data.phone).await?;
+//!     Ok(Received)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let app = Router::new().route(
+//!     "/webhooks/unsubscribe",
+//!     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
+//! );
+//!
+//! let delivery = |token: &str| {
+//!     Request::post("/webhooks/unsubscribe")
+//!         .header("content-type", "application/json")
+//!         .header("x-lox24-token", token)
+//!         .body(Body::from(include_str!("../examples/event.json")))
+//!         .unwrap()
+//! };
+//! let accepted = app.clone().oneshot(delivery("s3cr3t")).await.unwrap();
+//! assert_eq!(accepted.status(), 200);
+//! let refused = app.oneshot(delivery("guess")).await.unwrap();
+//! assert_eq!(refused.status(), 401);
+//! # }
+//! ```
+//!
+//! # Answers
+//!
+//! The provider repeats an event until it is answered with 200 to 299, four attempts in all.
+//!
+//! | status | when |
+//! |---|---|
+//! | 200 | the handler returned [`Received`] |
+//! | 400 | the body is no JSON, breaks a rule of the contract, or is over the host's limit |
+//! | 401 | no credential, a wrong one, or one given twice |
+//! | 403 | a check of the host's own said no, or the event belongs to another account |
+//! | 500 | the handler returned a [`ServerError`], or the route lacks the layer |
+//!
+//! The first that holds is the answer, in the order 401, 403 by the host's check, 400, 403 by the
+//! account. All but 200 are problem details (RFC 9457) with a [code](Rejection#codes).
+//!
+//! # Features
+//!
+//! - `tracing` (default): logs a missing layer and the error behind a [`ServerError`]. No feature
+//!   changes an answer.
+
 #![forbid(unsafe_code)]
-#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod credential;
 mod decode;
@@ -21,3 +87,14 @@ pub use crate::{
     response::{Received, ServerError},
     service::{Authenticated, WebhookAuthService},
 };
+
+/// The README's and the guide's code, compiled.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/guide.md")]
+    struct Guide;
+    #[doc = include_str!("../docs/design.md")]
+    struct Design;
+}
