@@ -12,8 +12,9 @@ fn the_readme_shows_the_minimal_example() {
 #[test]
 fn the_readme_lists_every_example() {
     for entry in std::fs::read_dir("examples").expect("the folder") {
-        let name = entry.expect("a file").file_name().into_string().expect("UTF-8");
-        if name.ends_with(".rs") {
+        let file = entry.expect("a file").path();
+        if file.extension().is_some_and(|extension| extension == "rs") {
+            let name = file.file_name().expect("a name").to_string_lossy();
             assert!(README.contains(&format!("| `{name}` |")), "{name}");
         }
     }
