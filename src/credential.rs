@@ -156,12 +156,12 @@ impl Credential {
     ///
     /// Give both as they are, not percent-encoded: a request's names and values are decoded once,
     /// `+` is a space. Prefer a header where there is a choice: a URL ends up in the logs of
-    /// proxies and of every layer outside this one, and nothing here can hide it from them.
+    /// proxies and of every layer, inside and outside this one, and nothing here can hide it.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for an empty name, and for a secret that is empty or has a blank or a line
-    /// break at an end.
+    /// [`ConfigError`] for an empty name, and for a secret that is empty, has a blank or a line
+    /// break at an end, or is too long for a URI (65,534 bytes, encoded).
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -178,6 +178,9 @@ impl Credential {
             return Err(ConfigError(Flaw::Empty("query parameter's name")));
         }
         check_ends("secret", &secret)?;
+        if with_parameter(&Uri::from_static("/"), &parameter, &secret).is_none() {
+            return Err(ConfigError(Flaw::TooLongForUri));
+        }
         Ok(Self::new(Place::Query(parameter), &secret))
     }
 
@@ -190,8 +193,8 @@ impl Credential {
     ///
     /// # Panics
     ///
-    /// With a query credential on a request whose URI cannot take one more parameter: one of
-    /// `http`'s 65,534 bytes, or one without a path (`CONNECT example.com:443`).
+    /// With a query credential on a request whose URI cannot take one more parameter: one that
+    /// would be longer than 65,534 bytes, or has no path (`*`, or `CONNECT`'s `example.com:443`).
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -212,7 +215,8 @@ impl Credential {
             Place::Bearer => set_sensitive(request, &AUTHORIZATION, &format!("Bearer {expected}")),
             Place::Basic => set_sensitive(request, &AUTHORIZATION, &format!("Basic {expected}")),
             Place::Query(parameter) => {
-                *request.uri_mut() = with_parameter(request.uri(), parameter, expected);
+                *request.uri_mut() = with_parameter(request.uri(), parameter, expected)
+                    .expect("the URI can take one more parameter");
             }
         }
     }
@@ -312,8 +316,9 @@ fn set_sensitive<B>(request: &mut Request<B>, name: &HeaderName, value: &str) {
     request.headers_mut().insert(name, value);
 }
 
-/// `uri` with `parameter` given once: signing twice must not double the credential.
-fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
+/// `uri` with `parameter` given once, if it can take it: signing twice must not double the
+/// credential.
+fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Option<Uri> {
     let mut path_and_query = format!("{}?", uri.path());
     for pair in query_pairs(uri) {
         let name = pair.split('=').next().unwrap_or_default();
@@ -327,9 +332,8 @@ fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
     path_and_query.extend(encode(value));
 
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query =
-        Some(path_and_query.try_into().expect("the URI can take one more parameter"));
-    Uri::from_parts(parts).expect("the URI can take one more parameter")
+    parts.path_and_query = Some(path_and_query.try_into().ok()?);
+    Uri::from_parts(parts).ok()
 }
 
 /// Refuses what is empty or blank at an end: the first matches nothing or everything, the second
@@ -369,6 +373,7 @@ enum Flaw {
     NotBearerToken,
     ColonInUser,
     ControlCharacter,
+    TooLongForUri,
 }
 
 impl fmt::Display for ConfigError {
@@ -388,6 +393,7 @@ impl fmt::Display for ConfigError {
                 "the secret is no bearer token of RFC 6750: use letters, digits and -._~+/, then any =",
             ),
             Flaw::ColonInUser => f.write_str("the user holds a colon, which would end it (RFC 7617)"),
+            Flaw::TooLongForUri => f.write_str("the secret is too long for a URI"),
             Flaw::ControlCharacter => {
                 f.write_str("the user or the password holds a control character (RFC 7617)")
             }

@@ -122,13 +122,29 @@ impl<'de, V: de::Visitor<'de>> de::Visitor<'de> for RawVisitor<V> {
         f.write_str("a phone.unsubscribe event")
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(map)
+    /// Either the one entry in which `serde_json` keeps a text, or the members of a tree whose
+    /// deserializer does not show newtypes.
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
+        let mut members = serde_json::Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if key == self.name && members.is_empty() {
+                let text = map.next_value()?;
+                return self.visit_text(text);
+            }
+            members.insert(key, map.next_value()?);
+        }
+        self.visit_text(serde_json::Value::Object(members).to_string())
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, tree: D) -> Result<V::Value, D::Error> {
         let tree: serde_json::Value = de::Deserialize::deserialize(tree)?;
-        let entry = std::iter::once((self.name, tree.to_string()));
+        self.visit_text(tree.to_string())
+    }
+}
+
+impl<'de, V: de::Visitor<'de>> RawVisitor<V> {
+    fn visit_text<E: de::Error>(self, text: String) -> Result<V::Value, E> {
+        let entry = std::iter::once((self.name, text));
         self.visitor.visit_map(de::value::MapDeserializer::new(entry))
     }
 }

@@ -29,10 +29,13 @@ use crate::{Rejection, decode};
 /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
 /// ```
 ///
+/// Take it as it is: `axum::Json<UnsubscribeEvent>` checks the fields alone, and demands neither
+/// the layer nor the accounts that it allows.
+///
 /// # Without axum, and from a queue
 ///
-/// [`from_parts`](Self::from_parts) makes all the checks for a host without axum. What has
-/// passed them can be written out by `Serialize`, in the contract's canonical form, and read back
+/// [`from_body`](Self::from_body) makes all the checks for a host without axum. What has passed
+/// them can be written out as JSON by `Serialize`, in the contract's canonical form, and read back
 /// by [`from_slice`](Self::from_slice) or `Deserialize` under the same rules:
 ///
 /// ```
@@ -49,8 +52,11 @@ use crate::{Rejection, decode};
 /// ```
 ///
 /// `Deserialize` reads the JSON text itself where `serde_json` reads from a text. Elsewhere (a
-/// `serde_json::Value`, an untagged enum, another format) it judges what that hands over, so a
-/// field that was doubled there is one whose last value counts.
+/// `serde_json::Value`, an untagged or flattened enum, another format) it judges the tree that it
+/// is handed, and what that has lost or rounded is not to be had: of a doubled field the last value
+/// counts, a number may have become another double, and an unknown field that the tree cannot hold
+/// is refused. A format must be self-describing and keep the names of fields: CBOR is, `postcard`
+/// and `bincode` are not.
 ///
 /// `Debug` hides the phone number and every text.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -79,7 +85,7 @@ impl UnsubscribeEvent {
     /// Reads an event that was authenticated before: one that a queue kept.
     ///
     /// Nothing proves where these bytes come from. For a request use the extractor or
-    /// [`from_parts`](Self::from_parts).
+    /// [`from_body`](Self::from_body).
     ///
     /// # Errors
     ///

@@ -1,10 +1,9 @@
 //! The way of an authenticated request to its event.
 
-use std::{error::Error, iter};
+use std::{error::Error, iter, pin::pin};
 
 use axum_core::{
     RequestExt,
-    body::Body,
     extract::{FromRequest, OptionalFromRequest, Request},
 };
 use bytes::{Bytes, BytesMut};
@@ -17,10 +16,8 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
-        // Before the body is touched; `from_parts` asks the same proof for the accounts.
-        Authenticated::demand(request.extensions())?;
         let (head, body) = request.with_limited_body().into_parts();
-        Self::from_parts(&head, read(body).await?)
+        Self::from_body(&head, body).await
     }
 }
 
@@ -37,8 +34,55 @@ impl<S: Sync> OptionalFromRequest<S> for UnsubscribeEvent {
 }
 
 impl UnsubscribeEvent {
-    /// Makes all the checks of the extractor, for a host without axum that has read the body
-    /// itself, within a limit of its own.
+    /// Reads a request's body and makes all the checks of the extractor, for a host without axum.
+    ///
+    /// The body is not touched unless the request passed [`WebhookAuth`](crate::WebhookAuth). Set
+    /// the limit of its size with `http_body_util::Limited`: none is set here.
+    ///
+    /// # Errors
+    ///
+    /// `body_too_large` for a body over the limit, `body_incomplete` for one that fails while it is
+    /// read, and what [`from_parts`](Self::from_parts) refuses.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{Full, Limited};
+    /// use std::convert::Infallible;
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    ///
+    /// // hyper's body is `hyper::body::Incoming`.
+    /// async fn unsubscribed(
+    ///     request: Request<Full<Bytes>>,
+    /// ) -> Result<Response<Full<Bytes>>, Infallible> {
+    ///     let (head, body) = request.into_parts();
+    ///     let body = Limited::new(body, 64 * 1024);
+    ///     Ok(match UnsubscribeEvent::from_body(&head, body).await {
+    ///         Ok(event) => {
+    ///             // Put event.data.phone on the suppression list here.
+    ///             Received.into()
+    ///         }
+    ///         Err(rejection) => rejection.into(),
+    ///     })
+    /// }
+    ///
+    /// let service = ServiceBuilder::new()
+    ///     .layer(WebhookAuth::new("s3cr3t"))
+    ///     .service(service_fn(unsubscribed));
+    /// ```
+    pub async fn from_body<B>(head: &Parts, body: B) -> Result<Self, Rejection>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        // Before the body is touched; `from_parts` asks the same proof for the accounts.
+        Authenticated::demand(&head.extensions)?;
+        let body = read(body).await.map_err(Rejection::logged)?;
+        Self::from_parts(head, body)
+    }
+
+    /// Makes all the checks of the extractor on a body that was read already.
     ///
     /// # Errors
     ///
@@ -48,28 +92,22 @@ impl UnsubscribeEvent {
     /// does not allow. [`Rejection::body`] holds the bytes of all but the first.
     ///
     /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::{BodyExt, Full, Limited};
-    /// use tower::{BoxError, ServiceBuilder, service_fn};
-    /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    /// use axum::{body::Bytes, http::request::Parts, routing::post};
+    /// use unsubscribe_webhook::{Received, Rejection, UnsubscribeEvent};
     ///
-    /// async fn unsubscribed(request: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, BoxError> {
-    ///     let (head, body) = request.into_parts();
-    ///     let body = Limited::new(body, 64 * 1024).collect().await?.to_bytes();
-    ///     Ok(match UnsubscribeEvent::from_parts(&head, body) {
-    ///         Ok(event) => Received.into(),
-    ///         Err(rejection) => rejection.into(),
-    ///     })
+    /// // Keeps every authentic body, whatever becomes of it.
+    /// async fn unsubscribed(head: Parts, body: Bytes) -> Result<Received, Rejection> {
+    ///     # let archive = |_: &Bytes| ();
+    ///     archive(&body);
+    ///     let event = UnsubscribeEvent::from_parts(&head, body)?;
+    ///     // Put event.data.phone on the suppression list here.
+    ///     Ok(Received)
     /// }
-    ///
-    /// let service = ServiceBuilder::new()
-    ///     .layer(WebhookAuth::new("s3cr3t"))
-    ///     .service(service_fn(unsubscribed));
+    /// # let _: axum::routing::MethodRouter = post(unsubscribed);
     /// ```
     pub fn from_parts(head: &Parts, body: Bytes) -> Result<Self, Rejection> {
         let proof = Authenticated::demand(&head.extensions)?;
-        judge(proof, &head.headers, &body).map_err(|rejection| rejection.with_body(body))
+        judge(proof, &head.headers, &body).map_err(|rejection| rejection.with_body(body).logged())
     }
 }
 
@@ -100,11 +138,16 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The whole body. One that arrives in one frame, as a delivery of 500 bytes does, is not copied;
 /// space for more grows with what has arrived, never by what `Content-Length` promises.
-async fn read(mut body: Body) -> Result<Bytes, Rejection> {
+async fn read<B>(body: B) -> Result<Bytes, Rejection>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let mut body = pin!(body);
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| unread(&error))?.into_data() else {
+        let Ok(data) = frame.map_err(|error| unread(&*error.into()))?.into_data() else {
             continue;
         };
         if first.is_empty() {

@@ -17,7 +17,8 @@ use crate::{ConfigError, Credential, WebhookAuthService};
 /// marked sensitive, so that layers and handlers inside this one log it as `Sensitive`.
 ///
 /// Everything narrows and nothing widens, but [`or`](Self::or): several `require` must all hold,
-/// several `allow_users` intersect, and so do layers around each other.
+/// several `allow_users` intersect, and so do layers around each other. Of those, each makes its
+/// own checks in the order of 401 and 403, the outermost first.
 ///
 /// # Example
 ///
@@ -66,7 +67,7 @@ use crate::{ConfigError, Credential, WebhookAuthService};
 /// ```
 /// use axum::{Router, routing::post};
 /// use tower::ServiceBuilder;
-/// use tower_http::{limit::RequestBodyLimitLayer, trace::TraceLayer};
+/// use tower_http::{compression::CompressionLayer, trace::TraceLayer};
 /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 ///
 /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
@@ -74,15 +75,20 @@ use crate::{ConfigError, Credential, WebhookAuthService};
 ///     "/webhooks/unsubscribe",
 ///     post(unsubscribed).layer(
 ///         ServiceBuilder::new()
+///             .layer(CompressionLayer::new())
 ///             .layer(WebhookAuth::new("s3cr3t"))
-///             .layer(TraceLayer::new_for_http())
-///             .layer(RequestBodyLimitLayer::new(64 * 1024)),
+///             .layer(TraceLayer::new_for_http()),
 ///     ),
 /// );
 /// ```
 ///
-/// A layer *outside* this one sees the request first: it may log the credential's header unless
-/// tower-http's `SetSensitiveRequestHeadersLayer` stands before it, and a query's secret always.
+/// - A layer *outside* this one sees the request first: it may log the credential's header unless
+///   tower-http's `SetSensitiveRequestHeadersLayer` stands before it. A secret in a query is seen by
+///   every layer, inside and outside.
+/// - Limit the size of bodies by axum's `DefaultBodyLimit`, whose refusal is the contract's 400.
+///   tower-http's `RequestBodyLimitLayer` answers a large `Content-Length` itself, with 413.
+/// - A layer for concurrency or load belongs outside: an inner service must be ready before a
+///   request is looked at.
 #[derive(Clone)]
 #[must_use]
 pub struct WebhookAuth {
@@ -177,8 +183,11 @@ impl WebhookAuth {
     /// Accepts only events of these accounts (`data.user_id`) and refuses others with 403.
     ///
     /// A second call keeps only the accounts that both name; an empty list refuses every event.
-    /// The account is a part of the body, so whoever knows the secret can write any of them: where
-    /// accounts do not trust each other, give each a route and a secret of its own.
+    /// The account is a part of the body, which the layer does not read: it is
+    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) that refuses, or
+    /// [`Authenticated::accepts`](crate::Authenticated::accepts) in a handler that decodes by
+    /// itself. Events of other kinds have no account. Whoever knows the secret can write any
+    /// account: where they do not trust each other, give each a route and a secret of its own.
     ///
     /// ```
     /// # use unsubscribe_webhook::WebhookAuth;

@@ -63,8 +63,8 @@
 //!
 //! # Features
 //!
-//! - `tracing` (default): logs a missing layer and the error behind a [`ServerError`]. No feature
-//!   changes an answer.
+//! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
+//!   authentic delivery that is refused. No feature changes an answer.
 
 #![forbid(unsafe_code)]
 

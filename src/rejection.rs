@@ -1,6 +1,6 @@
 //! Every refusal, and how its answer looks.
 
-use std::{error::Error, fmt};
+use std::{error::Error, fmt, sync::LazyLock};
 
 use axum_core::{
     body::Body,
@@ -132,6 +132,17 @@ impl Rejection {
         rejection
     }
 
+    /// Tells the log of an authentic delivery that is refused: after four of these it is gone.
+    /// Events of another kind are none of ours to lose.
+    pub(crate) fn logged(self) -> Self {
+        #[cfg(feature = "tracing")]
+        if !self.is_other_event() {
+            let (code, pointer) = (self.code(), self.pointer());
+            tracing::warn!(code, pointer, "an authentic delivery was refused");
+        }
+        self
+    }
+
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
         self.body = Some(body);
         self
@@ -208,7 +219,10 @@ impl Rejection {
         self.body.as_ref()
     }
 
-    pub(crate) fn is_other_event(&self) -> bool {
+    /// Whether the event is authentic but of another kind (`other_event`): a handler that takes
+    /// the `Result` acknowledges it, or the provider sends it four times.
+    #[must_use]
+    pub fn is_other_event(&self) -> bool {
         matches!(self.kind, Kind::Body(Fault::OtherEvent))
     }
 
@@ -239,6 +253,17 @@ impl Rejection {
     }
 
     fn problem(&self) -> Bytes {
+        /// Made once: it is the answer to a flood of strangers, and a third of its cost.
+        static UNAUTHORIZED: LazyLock<Bytes> =
+            LazyLock::new(|| Rejection::from(Kind::Unauthorized(Challenges::default())).to_json());
+
+        match self.kind {
+            Kind::Unauthorized(_) => UNAUTHORIZED.clone(),
+            _ => self.to_json(),
+        }
+    }
+
+    fn to_json(&self) -> Bytes {
         let code = self.code();
         let problem = Problem {
             kind: [TYPE_BASE, code].concat(),
@@ -255,6 +280,11 @@ impl Rejection {
 /// Where the sections of the codes stand, above.
 const TYPE_BASE: &str =
     "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/struct.Rejection.html#";
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const TOKEN: HeaderValue = HeaderValue::from_static(r#"Token realm="webhook""#);
+const BEARER: HeaderValue = HeaderValue::from_static(r#"Bearer realm="webhook""#);
+const BASIC: HeaderValue = HeaderValue::from_static(r#"Basic realm="webhook", charset="UTF-8""#);
 
 #[derive(Serialize)]
 struct Problem {
@@ -273,10 +303,10 @@ impl<B: From<Bytes>> From<Rejection> for http::Response<B> {
         let mut response = http::Response::new(B::from(rejection.problem()));
         *response.status_mut() = rejection.status();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
         if let Kind::Unauthorized(challenges) = &rejection.kind {
             for challenge in challenges.iter() {
-                headers.append(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+                headers.append(WWW_AUTHENTICATE, challenge);
             }
         }
         response.extensions_mut().insert(rejection);
@@ -365,12 +395,10 @@ impl FromIterator<Challenge> for Challenges {
 }
 
 impl Challenges {
-    fn iter(self) -> impl Iterator<Item = &'static str> {
-        let challenges = [
-            (self.token, r#"Token realm="webhook""#),
-            (self.bearer, r#"Bearer realm="webhook""#),
-            (self.basic, r#"Basic realm="webhook", charset="UTF-8""#),
-        ];
-        challenges.into_iter().filter_map(|(accepted, challenge)| accepted.then_some(challenge))
+    fn iter(self) -> impl Iterator<Item = HeaderValue> {
+        let token = self.token.then_some(TOKEN);
+        let bearer = self.bearer.then_some(BEARER);
+        let basic = self.basic.then_some(BASIC);
+        token.into_iter().chain(bearer).chain(basic)
     }
 }

@@ -18,8 +18,9 @@ use crate::{
 
 /// The service that [`WebhookAuth`](crate::WebhookAuth) wraps around another one.
 ///
-/// Its error is the inner service's: a refusal is an answer, not an error. An inner service is
-/// called only for a request that passed, so a refused one costs it nothing.
+/// Its error is the inner service's: a refusal is an answer, not an error. The inner service is
+/// called only for a request that passed. It must be ready for any request, though: put a
+/// `ConcurrencyLimit` outside, where strangers do not wait for its permits.
 ///
 /// ```
 /// use tower::{Layer, service_fn};
@@ -102,9 +103,10 @@ fn first_match(policy: &Policy, head: &Parts) -> Option<usize> {
 }
 
 fn hide_credentials(policy: &Policy, head: &mut Parts) {
-    for name in policy.credentials.iter().filter_map(Credential::header_name) {
-        if let http::header::Entry::Occupied(mut values) = head.headers.entry(name) {
-            values.iter_mut().for_each(|value| value.set_sensitive(true));
+    for (name, value) in &mut head.headers {
+        let holds_one = |credential: &Credential| credential.header_name() == Some(name);
+        if policy.credentials.iter().any(holds_one) {
+            value.set_sensitive(true);
         }
     }
 }

@@ -114,6 +114,8 @@ fn a_secret_must_be_sendable_in_its_place() {
 
     assert_unusable(Credential::query("", SECRET), "the query parameter's name is empty");
     assert!(Credential::query("k", "pä&ss+wörd %").is_ok());
+    let long = "s".repeat(70_000);
+    assert_unusable(Credential::query("k", long), "the secret is too long for a URI");
 }
 
 #[test]

@@ -468,6 +468,20 @@ async fn a_refused_request_reaches_neither_the_service_nor_its_own_body() {
 }
 
 #[tokio::test]
+async fn a_head_as_large_as_heads_get_is_no_trouble() {
+    let mut request = signed(EXAMPLE);
+    for index in 0.. {
+        let name = http::HeaderName::try_from(format!("x-{index}")).expect("a name");
+        if request.headers_mut().try_append(name, HeaderValue::from_static("x")).is_err() {
+            break;
+        }
+    }
+    assert!(request.headers().len() > 20_000);
+    let auth = WebhookAuth::new(SECRET).or(Credential::bearer("absent").expect("usable"));
+    assert_received(&send(&host(auth), request).await);
+}
+
+#[tokio::test]
 async fn it_guards_routers_routes_and_handlers() {
     async fn unsubscribed(_: UnsubscribeEvent) -> Received {
         Received

@@ -539,6 +539,11 @@ fn values_of_serde_json_follow_the_same_rules() {
     assert!(judge_value(&example.with("/data/user_id", "-9223372036854775809")).is_err());
     assert!(judge_value(&example.with("/data", "[]")).is_err());
     assert!(judge_value(&example.without("/data/phone")).is_err());
+
+    // A map is a deserializer too, and one that does not show newtypes.
+    let serde_json::Value::Object(map) = value(EXAMPLE) else { panic!("the example is an object") };
+    assert_eq!(UnsubscribeEvent::deserialize(&map).expect("an event"), common::example());
+    assert_eq!(UnsubscribeEvent::deserialize(map).expect("an event"), common::example());
 }
 
 #[test]

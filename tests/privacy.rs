@@ -266,8 +266,13 @@ async fn our_own_log_says_what_is_wrong_and_nothing_personal() {
     let guarded = open.layer(WebhookAuth::new(SECRET));
     let mut requests: Vec<_> = bad_bodies().into_iter().map(signed).collect();
     requests.push(signed(EXAMPLE));
+    requests.insert(0, signed(r#"{"name":"sms.delivery"}"#));
     let (log, statuses) = logged(&guarded, requests).await;
     assert_eq!(statuses.last(), Some(&500));
+    // Each authentic delivery that is refused leaves a trace; another kind of event is no loss.
+    let refused = statuses.iter().filter(|status| **status == 400).count() - 2;
+    assert_eq!(log.matches("an authentic delivery was refused").count(), refused, "{log}");
+    assert!(log.contains("WARN") && log.contains(r#"pointer="/data/user_id""#), "{log}");
     assert!(log.contains("ERROR") && log.contains("the disk is full"), "{log}");
     assert_hides(&log, &[SECRET]);
     assert_hides(&log, &TEXTS);

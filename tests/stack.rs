@@ -47,6 +47,21 @@ async fn assert_works(app: &Router) {
     assert_refused(&answer, "body_too_large", None, detail);
 }
 
+/// A body that fails.
+struct Broken;
+
+impl axum::body::HttpBody for Broken {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        std::task::Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
+    }
+}
+
 /// A body that does not tell its length.
 struct Unsized(Full<Bytes>);
 
@@ -183,13 +198,11 @@ async fn a_plain_hyper_service_goes_the_whole_way() {
     type Answered = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
     async fn unsubscribed(request: http::Request<Incoming>) -> Answered {
         let (head, body) = request.into_parts();
-        let response: Response<Full<Bytes>> = match Limited::new(body, LIMIT).collect().await {
-            Ok(body) => match UnsubscribeEvent::from_parts(&head, body.to_bytes()) {
-                Ok(event) if event.data.phone == "+4911113333444" => Received.into(),
-                Ok(_) => ServerError::from("another number").into(),
-                Err(rejection) => rejection.into(),
-            },
-            Err(error) => ServerError::from(error).into(),
+        let event = UnsubscribeEvent::from_body(&head, Limited::new(body, LIMIT)).await;
+        let response: Response<Full<Bytes>> = match event {
+            Ok(event) if event.data.phone == "+4911113333444" => Received.into(),
+            Ok(_) => ServerError::from("another number").into(),
+            Err(rejection) => rejection.into(),
         };
         Ok(response.map(BodyExt::boxed))
     }
@@ -223,7 +236,55 @@ async fn a_plain_hyper_service_goes_the_whole_way() {
     let refused = send(signed("{}")).await;
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains(r#""code":"missing_field","pointer":"/name""#));
+    let long = Bytes::from(" ".repeat(LIMIT + 1));
+    for body in [Body::from(long.clone()), Body::new(Unsized(Full::new(long)))] {
+        let refused = send(signed(body)).await;
+        assert_eq!(refused.status, 400);
+        assert!(refused.body.contains(r#""code":"body_too_large""#), "{}", refused.body);
+    }
     server.abort();
+}
+
+#[tokio::test]
+async fn a_body_is_read_only_behind_the_layer_and_may_break_off() {
+    let (head, ()) = Request::post(PATH).body(()).expect("a request").into_parts();
+    let rejection = UnsubscribeEvent::from_body(&head, untouchable()).await.expect_err("no proof");
+    assert_eq!(rejection.code(), "missing_layer");
+
+    let service = ServiceBuilder::new().layer(WebhookAuth::new(SECRET)).service(service_fn(
+        async |request: Request| {
+            let (head, _) = request.into_parts();
+            let broken = Body::new(Broken);
+            let rejection = UnsubscribeEvent::from_body(&head, broken).await.expect_err("broken");
+            Ok::<Response<Full<Bytes>>, Infallible>(rejection.into())
+        },
+    ));
+    let answer = service.oneshot(signed(EXAMPLE)).await.expect("an answer").map(Body::new);
+    assert_refused(
+        &read(answer).await,
+        "body_incomplete",
+        None,
+        "The body ended before it was whole.",
+    );
+}
+
+/// tower-http answers a length over its limit before the extractor can: 413, which is not the
+/// contract's, and is documented.
+#[tokio::test]
+async fn a_limit_of_tower_http_answers_a_length_itself() {
+    let limit = || RequestBodyLimitLayer::new(LIMIT);
+    let auth = || WebhookAuth::new(SECRET);
+    let inside = ServiceBuilder::new().layer(auth()).layer(limit());
+    let outside = ServiceBuilder::new().layer(limit()).layer(auth());
+    let inside = Router::new().route(PATH, post(unsubscribed).layer(inside));
+    let outside = Router::new().route(PATH, post(unsubscribed).layer(outside));
+    let with_length = |mut request: Request| {
+        request.headers_mut().insert("content-length", (LIMIT + 1).into());
+        request
+    };
+    assert_eq!(send(&inside, with_length(signed(EXAMPLE))).await.status, 413);
+    assert_no_token(&send(&inside, with_length(unsigned(EXAMPLE))).await);
+    assert_eq!(send(&outside, with_length(unsigned(EXAMPLE))).await.status, 413);
 }
 
 /// hyper's own `service_fn`, for a host that has no tower service: `from_parts` fails closed.
