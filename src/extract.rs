@@ -76,10 +76,9 @@ impl UnsubscribeEvent {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        // Before the body is touched; `from_parts` asks the same proof for the accounts.
-        Authenticated::demand(&head.extensions)?;
+        let proof = Authenticated::demand(&head.extensions)?;
         let body = read(body).await.map_err(Rejection::logged)?;
-        Self::from_parts(head, body)
+        judge(proof, &head.headers, body)
     }
 
     /// Makes all the checks of the extractor on a body that was read already.
@@ -106,24 +105,27 @@ impl UnsubscribeEvent {
     /// # let _: axum::routing::MethodRouter = post(unsubscribed);
     /// ```
     pub fn from_parts(head: &Parts, body: Bytes) -> Result<Self, Rejection> {
-        let proof = Authenticated::demand(&head.extensions)?;
-        judge(proof, &head.headers, &body).map_err(|rejection| rejection.with_body(body).logged())
+        judge(Authenticated::demand(&head.extensions)?, &head.headers, body)
     }
 }
 
+/// Judges what is authentic and whole: a refusal from here on hands over the body.
 fn judge(
     proof: &Authenticated,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Bytes,
 ) -> Result<UnsubscribeEvent, Rejection> {
-    if !is_json(headers) {
-        return Err(Rejection::from(Kind::ContentType));
+    let event = if is_json(headers) {
+        UnsubscribeEvent::from_slice(&body)
+    } else {
+        Err(Rejection::from(Kind::ContentType))
+    };
+    match event {
+        Ok(event) if proof.accepts(&event) => Ok(event),
+        Ok(_) => Err(Rejection::from(Kind::ForeignAccount)),
+        Err(rejection) => Err(rejection),
     }
-    let event = UnsubscribeEvent::from_slice(body)?;
-    if !proof.accepts(&event) {
-        return Err(Rejection::from(Kind::ForeignAccount));
-    }
-    Ok(event)
+    .map_err(|rejection| rejection.with_body(body).logged())
 }
 
 /// Whether the one `Content-Type` is `application/json`, in any case and with any parameters.

@@ -27,11 +27,12 @@ pub struct Received;
 impl<B: From<Bytes>> From<Received> for http::Response<B> {
     fn from(_: Received) -> Self {
         let mut response = http::Response::new(B::from(Bytes::from_static(b"Webhook received")));
-        let plain_text = HeaderValue::from_static("text/plain; charset=utf-8");
-        response.headers_mut().insert(CONTENT_TYPE, plain_text);
+        response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
         response
     }
 }
+
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 impl IntoResponse for Received {
     fn into_response(self) -> Response {

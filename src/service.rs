@@ -59,7 +59,7 @@ where
         let (mut head, body) = request.into_parts();
         match authenticate(&self.policy, &mut head) {
             Ok(proof) => {
-                head.extensions.insert(proof);
+                proof.leave_in(&mut head.extensions);
                 ResponseFuture::inner(self.inner.call(Request::from_parts(head, body)))
             }
             Err(rejection) => ResponseFuture::refused(rejection),
@@ -86,8 +86,7 @@ fn authenticate(policy: &Arc<Policy>, head: &mut Parts) -> Result<Authenticated,
     if !policy.requirements.iter().all(|holds| holds(head)) {
         return Err(Rejection::from(Kind::Forbidden));
     }
-    let outer = head.extensions.remove::<Authenticated>().map(Arc::new);
-    Ok(Authenticated { credential, policy: Arc::clone(policy), outer })
+    Ok(Authenticated { credential, policy: Arc::clone(policy), outer: None })
 }
 
 /// The index of the first credential that the head carries. All are compared, in whichever order
@@ -159,6 +158,14 @@ impl Authenticated {
             None => true,
         };
         here && self.outer.as_ref().is_none_or(|outer| outer.accepts(event))
+    }
+
+    /// Leaves the proof for the extractor, around that of an outer layer.
+    fn leave_in(self, extensions: &mut Extensions) {
+        if let Some(outer) = extensions.insert(self) {
+            let inner = extensions.get_mut::<Self>().expect("it was inserted just now");
+            inner.outer = Some(Arc::new(outer));
+        }
     }
 
     /// # Errors
