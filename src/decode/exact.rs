@@ -103,9 +103,9 @@ const EVENT_ID: Rule<uuid::Uuid> = Rule {
 const UUID: Rule<uuid::Uuid> =
     Rule { expected: "A UUID with hyphens is expected.", read: |text| uuid(&string(text)?) };
 
-/// The members of a JSON object, as texts, in their order.
+/// The members of a JSON object: their names, and their texts.
 #[derive(Default)]
-struct Object<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+struct Object<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
     fn required<T>(&self, pointer: &'static str, rule: &Rule<T>) -> Result<T, Fault> {
@@ -128,9 +128,7 @@ impl<'a> Object<'a> {
     /// The text of the field that the pointer ends in.
     fn member(&self, pointer: &'static str) -> Result<Option<&'a str>, Fault> {
         let name = pointer.rsplit('/').next().unwrap_or_default();
-        // A name that is no string of characters (a lone surrogate) is none of the contract's.
-        let is_named = |key: &RawValue| string(key.get()).is_some_and(|key| key == name);
-        let mut members = self.0.iter().filter(|(key, _)| is_named(key));
+        let mut members = self.0.iter().filter(|(key, _)| key == name);
         let first = members.next().map(|(_, text)| text.get());
         match members.next() {
             Some(_) => Err(Fault::Duplicate { pointer }),
@@ -156,8 +154,9 @@ impl<'a> Visitor<'a> for ObjectVisitor {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
         let mut members = Vec::new();
-        while let Some(member) = map.next_entry()? {
-            members.push(member);
+        while let Some((key, text)) = map.next_entry::<&RawValue, &RawValue>()? {
+            // A name that is no string of characters (a lone surrogate) is none of the contract's.
+            members.extend(string(key.get()).map(|key| (key, text)));
         }
         Ok(Object(members))
     }
