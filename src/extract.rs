@@ -16,8 +16,11 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
-        let (head, body) = request.with_limited_body().into_parts();
-        Self::from_body(&head, body).await
+        // As `from_body`, but without a head to keep while the body is read.
+        let proof = Authenticated::demand(request.extensions())?.clone();
+        let is_json = is_json(request.headers());
+        let body = read(request.into_limited_body()).await.map_err(Rejection::logged)?;
+        judge(&proof, is_json, body)
     }
 }
 
@@ -78,7 +81,7 @@ impl UnsubscribeEvent {
     {
         let proof = Authenticated::demand(&head.extensions)?;
         let body = read(body).await.map_err(Rejection::logged)?;
-        judge(proof, &head.headers, body)
+        judge(proof, is_json(&head.headers), body)
     }
 
     /// Makes all the checks of the extractor on a body that was read already.
@@ -105,17 +108,13 @@ impl UnsubscribeEvent {
     /// # let _: axum::routing::MethodRouter = post(unsubscribed);
     /// ```
     pub fn from_parts(head: &Parts, body: Bytes) -> Result<Self, Rejection> {
-        judge(Authenticated::demand(&head.extensions)?, &head.headers, body)
+        judge(Authenticated::demand(&head.extensions)?, is_json(&head.headers), body)
     }
 }
 
 /// Judges what is authentic and whole: a refusal from here on hands over the body.
-fn judge(
-    proof: &Authenticated,
-    headers: &HeaderMap,
-    body: Bytes,
-) -> Result<UnsubscribeEvent, Rejection> {
-    let event = if is_json(headers) {
+fn judge(proof: &Authenticated, is_json: bool, body: Bytes) -> Result<UnsubscribeEvent, Rejection> {
+    let event = if is_json {
         UnsubscribeEvent::from_slice(&body)
     } else {
         Err(Rejection::from(Kind::ContentType))
