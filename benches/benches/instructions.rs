@@ -1,0 +1,124 @@
+//! Instructions, counted by callgrind: they do not move with the machine's load. Run it by
+//! `benches/instructions`, which installs what it needs and prints ratios.
+
+use std::hint::black_box;
+
+use axum::{Router, extract::Request};
+use bytes::Bytes;
+use gungraun::prelude::*;
+use webhook_benches::*;
+
+type Prepared = (Router, Request);
+
+/// Warm: what a first request sets up once is not counted.
+fn prepared(host: &Host, request: impl Fn() -> Request) -> Prepared {
+    let mut app = host.service();
+    drop(answer(&mut app, request()));
+    (app, request())
+}
+
+fn delivery(host: Host) -> Prepared {
+    check(&host);
+    prepared(&host, || host.delivery(&EXAMPLE))
+}
+
+fn stranger(host: Host, token: Option<&'static str>, bytes: usize) -> Prepared {
+    let body = Bytes::from(vec![b'x'; bytes]);
+    prepared(&host, || refused(token, &body))
+}
+
+fn broken(host: Host, from: &str, to: &str) -> Prepared {
+    let example = std::str::from_utf8(&EXAMPLE).expect("UTF-8");
+    let body = Bytes::from(example.replace(from, to));
+    prepared(&host, || host.delivery(&body))
+}
+
+/// The router goes out uncounted; the answer is dropped within.
+fn run((mut app, request): Prepared) -> Router {
+    drop(black_box(answer(&mut app, black_box(request))));
+    app
+}
+
+#[library_benchmark]
+#[bench::ours(delivery(ours()))]
+#[bench::floor(delivery(floor()))]
+#[bench::hand_written(delivery(hand_written()))]
+#[bench::has_header_value(delivery(header_value()))]
+#[bench::with_rejection(delivery(with_rejection()))]
+#[bench::axum_valid_garde(delivery(valid()))]
+#[bench::hmac_standardwebhooks(delivery(standard_webhooks()))]
+#[bench::hmac_github(delivery(github()))]
+fn accepted(request: Prepared) -> Router {
+    run(request)
+}
+
+#[library_benchmark]
+#[bench::ours(stranger(ours(), None, 0))]
+#[bench::ours_500(stranger(ours(), None, 500))]
+#[bench::ours_64_kib(stranger(ours(), None, 64 << 10))]
+#[bench::ours_1_mib(stranger(ours(), None, 1 << 20))]
+#[bench::hand_written(stranger(hand_written(), None, 0))]
+#[bench::hand_written_1_mib(stranger(hand_written(), None, 1 << 20))]
+fn no_token(request: Prepared) -> Router {
+    run(request)
+}
+
+#[library_benchmark]
+#[bench::ours(stranger(ours(), Some(WRONG), 500))]
+#[bench::ours_0(stranger(ours(), Some(WRONG), 0))]
+#[bench::ours_64_kib(stranger(ours(), Some(WRONG), 64 << 10))]
+#[bench::ours_1_mib(stranger(ours(), Some(WRONG), 1 << 20))]
+#[bench::hand_written(stranger(hand_written(), Some(WRONG), 500))]
+fn wrong_token(request: Prepared) -> Router {
+    run(request)
+}
+
+#[library_benchmark]
+#[bench::ours(broken(ours(), r#""id":4"#, r#""id":7"#))]
+#[bench::hand_written_accepts(broken(hand_written(), r#""id":4"#, r#""id":7"#))]
+#[bench::ours_no_phone(broken(ours(), r#""phone""#, r#""other""#))]
+#[bench::hand_written_no_phone(broken(hand_written(), r#""phone""#, r#""other""#))]
+fn malformed(request: Prepared) -> Router {
+    run(request)
+}
+
+/// One reading of a body, to be counted.
+fn reading<T: 'static>(read: fn(&[u8]) -> T, bytes: usize, hard: bool) -> Box<dyn FnOnce()> {
+    let body = long_body(bytes, hard);
+    drop(read(&body));
+    Box::new(move || drop(black_box(read(black_box(&body)))))
+}
+
+#[library_benchmark]
+#[bench::ours(reading(decode_ours, 0, false))]
+#[bench::serde_json(reading(decode_serde_json, 0, false))]
+#[bench::sonic_rs(reading(decode_sonic, 0, false))]
+#[bench::simd_json(reading(decode_simd, 0, false))]
+fn decode(read: Box<dyn FnOnce()>) {
+    read();
+}
+
+#[library_benchmark]
+#[bench::ours(reading(decode_ours, 64 << 10, false))]
+#[bench::serde_json(reading(decode_serde_json, 64 << 10, false))]
+#[bench::sonic_rs(reading(decode_sonic, 64 << 10, false))]
+#[bench::simd_json(reading(decode_simd, 64 << 10, false))]
+fn decode_64_kib(read: Box<dyn FnOnce()>) {
+    read();
+}
+
+#[library_benchmark]
+#[bench::ours(reading(decode_ours, 64 << 10, true))]
+#[bench::serde_json(reading(decode_serde_json, 64 << 10, true))]
+#[bench::sonic_rs(reading(decode_sonic, 64 << 10, true))]
+#[bench::simd_json(reading(decode_simd, 64 << 10, true))]
+fn decode_64_kib_escaped(read: Box<dyn FnOnce()>) {
+    read();
+}
+
+library_benchmark_group!(
+    name = all,
+    benchmarks =
+        [accepted, no_token, wrong_token, malformed, decode, decode_64_kib, decode_64_kib_escaped]
+);
+main!(library_benchmark_groups = all);
