@@ -1,7 +1,7 @@
 //! The webhook in an app that already has routes, state and tracing:
 //! `WEBHOOK_SECRET=… cargo run --example existing_router`.
 //!
-//! Lines that the webhook adds to the app are marked with `+`.
+//! Lines that the webhook adds to the app's `main` are marked with `+`.
 //!
 //! It also shows a rotation of the secret (`WEBHOOK_SECRET_OLD`), a check of the source address
 //! (`WEBHOOK_SOURCES`, a list of addresses), and how unreadable deliveries are put aside.
@@ -9,8 +9,7 @@
 
 use std::{
     collections::BTreeSet,
-    env,
-    fs::{self, File},
+    env, fs,
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, Write},
     net::{IpAddr, SocketAddr},
@@ -56,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     let address = env::var("BIND_ADDR").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address).await.context(address)?;
     println!("Listening on  http://{}", listener.local_addr()?);
-    // `ConnectInfo` is there only if the app is served like this.
+    // + `ConnectInfo` is there only if the app is served like this.
     axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
@@ -64,13 +63,13 @@ async fn main() -> anyhow::Result<()> {
 /// Who may deliver: one of two secrets, from one of a few addresses. The layer stands on its own
 /// route, so that no other route of the app is locked.
 fn webhook_auth() -> anyhow::Result<WebhookAuth> {
-    let secret = env::var("WEBHOOK_SECRET").context("WEBHOOK_SECRET")?;
+    let secret = setting("WEBHOOK_SECRET")?.context("WEBHOOK_SECRET is not set")?;
     let mut auth = WebhookAuth::try_new(secret).context("WEBHOOK_SECRET")?;
     // While the secret is rotated both are right; the log tells when the old one is out of use.
-    if let Ok(old) = env::var("WEBHOOK_SECRET_OLD") {
+    if let Some(old) = setting("WEBHOOK_SECRET_OLD")? {
         auth = auth.or(Credential::token(old).context("WEBHOOK_SECRET_OLD")?);
     }
-    if let Ok(sources) = env::var("WEBHOOK_SOURCES") {
+    if let Some(sources) = setting("WEBHOOK_SOURCES")? {
         let sources = sources
             .split(',')
             .map(|source| source.trim().parse())
@@ -79,6 +78,12 @@ fn webhook_auth() -> anyhow::Result<WebhookAuth> {
         auth = auth.require(move |head| source(head).is_some_and(|from| sources.contains(&from)));
     }
     Ok(auth)
+}
+
+/// A setting that cannot be read must not pass for one that is absent, nor be printed.
+fn setting(name: &str) -> anyhow::Result<Option<String>> {
+    let value = env::var_os(name).map(|value| value.into_string().ok());
+    value.map(|value| value.with_context(|| format!("{name} is not UTF-8"))).transpose()
 }
 
 /// The address of the connection's other end. Behind a proxy that is the proxy: then take the
@@ -109,7 +114,8 @@ async fn unsubscribed(
         Err(rejection) if rejection.is_other_event() => Ok(Received),
         Err(rejection) => {
             if let Some(body) = rejection.body().cloned() {
-                // Named by its content, so that four attempts leave one file.
+                // Named by its content: what comes again is kept once. (The attempts of a delivery
+                // differ in `attempt_number`, if they can be read so far.)
                 let mut hasher = DefaultHasher::new();
                 body.hash(&mut hasher);
                 let file = app.data.join("unreadable").join(format!("{:016x}", hasher.finish()));
@@ -126,5 +132,8 @@ fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
     unfinished.write_all(bytes)?;
     unfinished.as_file().sync_all()?;
     unfinished.persist(file)?;
-    File::open(file.parent().unwrap_or(file))?.sync_all()
+    // The name is on the disk only when its folder is; Windows opens no folders.
+    #[cfg(unix)]
+    fs::File::open(file.parent().unwrap_or(file))?.sync_all()?;
+    Ok(())
 }

@@ -19,7 +19,8 @@ async fn any_event(event: Option<UnsubscribeEvent>) -> Result<Received, ServerEr
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let auth = WebhookAuth::try_new(std::env::var("WEBHOOK_SECRET")?)?;
+    let secret = std::env::var("WEBHOOK_SECRET").map_err(|_| "WEBHOOK_SECRET is not set")?;
+    let auth = WebhookAuth::try_new(secret)?;
     let app = Router::new()
         .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth.clone()))
         .route("/webhooks/lox24", post(any_event).layer(auth));
@@ -37,6 +38,7 @@ mod suppression_list {
         let mut list =
             OpenOptions::new().create(true).append(true).open("unsubscribed.txt").await?;
         list.write_all(format!("{phone:?}\n").as_bytes()).await?;
+        list.flush().await?; // tokio tells of a failed write only here
         list.sync_all().await
     }
 }

@@ -11,7 +11,7 @@
 //! | `DATABASE_PATH`   | the SQLite file                           | `unsubscribed.db`  |
 
 use std::{
-    env::{self, VarError},
+    env,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -40,7 +40,8 @@ async fn unsubscribed(
     Ok(Received)
 }
 
-/// What a sending app asks before it texts somebody.
+/// What a sending app asks before it texts somebody, in the provider's spelling of the number: bring
+/// yours to it (E.164) first, or store both sides in one.
 async fn suppressed(
     State(list): State<SuppressionList>,
     Path(phone): Path<String>,
@@ -132,6 +133,10 @@ async fn main() -> anyhow::Result<()> {
         .await
         .with_context(|| format!("cannot listen on {address}: set BIND_ADDR"))?;
     let address = listener.local_addr()?;
+    anyhow::ensure!(
+        given_secret.is_some() || address.ip().is_loopback(),
+        "set WEBHOOK_SECRET: everybody knows the demo secret, so it is for loopback addresses only"
+    );
 
     let (secret, token) = match given_secret {
         Some(_) => ("from WEBHOOK_SECRET", "\"X-LOX24-Token: $WEBHOOK_SECRET\"".to_owned()),
@@ -160,12 +165,10 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Without its value in the error: it may be the secret.
 fn setting(name: &str) -> anyhow::Result<Option<String>> {
-    match env::var(name) {
-        Ok(value) => Ok(Some(value)),
-        Err(VarError::NotPresent) => Ok(None),
-        Err(error) => Err(error).context(name.to_owned()),
-    }
+    let value = env::var_os(name).map(|value| value.into_string().ok());
+    value.map(|value| value.with_context(|| format!("{name} is not UTF-8"))).transpose()
 }
 
 /// Ends with SIGINT (Ctrl-C) or SIGTERM; requests under way are answered first.

@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION, request::Parts};
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use subtle::{Choice, ConstantTimeEq};
 
@@ -12,6 +12,9 @@ use crate::rejection::Challenge;
 
 /// The header in which LOX24 sends the token of its dashboard.
 const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-lox24-token");
+
+/// The longest URI that the `http` crate holds, in bytes.
+const MAX_URI: usize = 65_534;
 
 /// A shared secret and the place of a request in which it travels.
 ///
@@ -178,7 +181,9 @@ impl Credential {
             return Err(ConfigError(Flaw::Empty("query parameter's name")));
         }
         check_ends("secret", &secret)?;
-        if with_parameter(&Uri::from_static("/"), &parameter, &secret).is_none() {
+        let length: usize =
+            [&*parameter, &*secret].into_iter().flat_map(encoded).map(str::len).sum();
+        if "/?=".len() + length > MAX_URI {
             return Err(ConfigError(Flaw::TooLongForUri));
         }
         Ok(Self::new(Place::Query(parameter), &secret))
@@ -215,13 +220,13 @@ impl Credential {
             Place::Bearer => set_sensitive(request, &AUTHORIZATION, &format!("Bearer {expected}")),
             Place::Basic => set_sensitive(request, &AUTHORIZATION, &format!("Basic {expected}")),
             Place::Query(parameter) => {
-                *request.uri_mut() = with_parameter(request.uri(), parameter, expected)
-                    .expect("the URI can take one more parameter");
+                *request.uri_mut() = with_parameter(request.uri(), parameter, expected);
             }
         }
     }
 
-    /// Whether the head carries this credential, in a time that depends on the head alone.
+    /// Whether the head carries this credential, in a time that depends on the head and on the
+    /// secret's length.
     pub(crate) fn matches(&self, head: &Parts) -> Choice {
         let expected = self.expected.expose_secret().as_bytes();
         let given = match &self.place {
@@ -292,7 +297,7 @@ fn query_pairs(uri: &Uri) -> impl Iterator<Item = &str> {
 }
 
 /// A name or value of a query, decoded byte by byte: a request is not given a buffer of its size.
-fn decoded(raw: &str) -> impl Iterator<Item = u8> + Clone {
+fn decoded(raw: &str) -> impl Iterator<Item = u8> {
     raw.split('+').enumerate().flat_map(|(index, part)| {
         let space = (index > 0).then_some(b' ');
         space.into_iter().chain(percent_decode_str(part))
@@ -333,9 +338,8 @@ fn set_sensitive<B>(request: &mut Request<B>, name: &HeaderName, value: &str) {
     request.headers_mut().insert(name, value);
 }
 
-/// `uri` with `parameter` given once, if it can take it: signing twice must not double the
-/// credential.
-fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Option<Uri> {
+/// `uri` with `parameter` given once: signing twice must not double the credential.
+fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
     let mut path_and_query = format!("{}?", uri.path());
     for pair in query_pairs(uri) {
         let name = pair.split('=').next().unwrap_or_default();
@@ -343,14 +347,18 @@ fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Option<Uri> {
             path_and_query.extend([pair, "&"]);
         }
     }
-    let encode = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-    path_and_query.extend(encode(parameter));
+    path_and_query.extend(encoded(parameter));
     path_and_query.push('=');
-    path_and_query.extend(encode(value));
+    path_and_query.extend(encoded(value));
 
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = Some(path_and_query.try_into().ok()?);
-    Uri::from_parts(parts).ok()
+    parts.path_and_query = path_and_query.try_into().ok();
+    assert!(parts.path_and_query.is_some(), "the URI cannot take one more parameter");
+    Uri::from_parts(parts).expect("a URI with another query")
+}
+
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
 /// Refuses what is empty or blank at an end: the first matches nothing or everything, the second

@@ -95,10 +95,14 @@ impl UnsubscribeEvent {
     ///
     /// ```
     /// use axum::{body::Bytes, http::request::Parts, routing::post};
-    /// use unsubscribe_webhook::{Received, Rejection, UnsubscribeEvent};
+    /// use unsubscribe_webhook::{Authenticated, Received, Rejection, UnsubscribeEvent};
     ///
-    /// // Keeps every authentic body, whatever becomes of it.
-    /// async fn unsubscribed(head: Parts, body: Bytes) -> Result<Received, Rejection> {
+    /// // Keeps every authentic body, whatever becomes of it: the proof is demanded first.
+    /// async fn unsubscribed(
+    ///     _: Authenticated,
+    ///     head: Parts,
+    ///     body: Bytes,
+    /// ) -> Result<Received, Rejection> {
     ///     # let archive = |_: &Bytes| ();
     ///     archive(&body);
     ///     let event = UnsubscribeEvent::from_parts(&head, body)?;

@@ -167,10 +167,18 @@ impl WebhookAuth {
     /// Adds the host's own check of the head (source address, TLS client, …), asked after the
     /// credential: where it says `false`, the answer is 403.
     ///
+    /// A header can be set by any client: ask one only if your proxy sets it on every request.
+    ///
     /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use std::net::{IpAddr, SocketAddr};
     /// # use unsubscribe_webhook::WebhookAuth;
-    /// let auth = WebhookAuth::new("s3cr3t")
-    ///     .require(|head| head.headers.get("x-forwarded-proto").is_some_and(|it| it == "https"));
+    ///
+    /// let gateway = IpAddr::from([192, 0, 2, 1]);
+    /// let auth = WebhookAuth::new("s3cr3t").require(move |head| {
+    ///     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    ///     peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical() == gateway)
+    /// });
     /// ```
     pub fn require<F>(mut self, check: F) -> Self
     where
@@ -214,7 +222,11 @@ impl<S> Layer<S> for WebhookAuth {
 
 impl fmt::Debug for WebhookAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.policy.fmt_as("WebhookAuth", f)
+        f.debug_struct("WebhookAuth")
+            .field("credentials", &self.policy.credentials)
+            .field("requirements", &self.policy.requirements.len())
+            .field("users", &self.policy.users)
+            .finish()
     }
 }
 
@@ -227,14 +239,4 @@ pub(crate) struct Policy {
     pub(crate) requirements: Vec<Requirement>,
     /// The accounts whose events are accepted; `None` accepts all.
     pub(crate) users: Option<BTreeSet<i64>>,
-}
-
-impl Policy {
-    pub(crate) fn fmt_as(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct(name)
-            .field("credentials", &self.credentials)
-            .field("requirements", &self.requirements.len())
-            .field("users", &self.users)
-            .finish()
-    }
 }

@@ -64,7 +64,8 @@
 //! # Features
 //!
 //! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
-//!   authentic delivery that is refused. No feature changes an answer.
+//!   authentic delivery that is refused, events of other kinds left out. No feature changes an
+//!   answer.
 
 #![forbid(unsafe_code)]
 

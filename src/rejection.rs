@@ -133,7 +133,7 @@ impl Rejection {
     }
 
     /// Tells the log of an authentic delivery that is refused: after four of these it is gone.
-    /// Events of another kind are none of ours to lose.
+    /// Events of another kind are no unsubscribes, and left out.
     pub(crate) fn logged(self) -> Self {
         #[cfg(feature = "tracing")]
         if !self.is_other_event() {
@@ -196,7 +196,7 @@ impl Rejection {
     ///
     /// `None` where the body was not read (401, 403 by the host's check, a missing layer), not
     /// read whole, or is in the caller's hands already
-    /// ([`UnsubscribeEvent::from_slice`](crate::UnsubscribeEvent::from_slice)).
+    /// ([`UnsubscribeEvent::from_slice`](crate::UnsubscribeEvent::from_slice), a handler's error).
     ///
     /// ```
     /// use unsubscribe_webhook::{Received, Rejection, UnsubscribeEvent};

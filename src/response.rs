@@ -53,9 +53,10 @@ impl IntoResponse for Received {
 ///
 /// ```
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
+/// # mod suppression_list { pub async fn add(_: &str) -> std::io::Result<()> { Ok(()) } }
 ///
 /// async fn unsubscribed(event: UnsubscribeEvent) -> Result<Received, ServerError> {
-///     std::fs::write("last-unsubscribed", &event.data.phone)?;
+///     suppression_list::add(&event.data.phone).await?;
 ///     Ok(Received)
 /// }
 /// ```

@@ -84,7 +84,7 @@ fn authenticate(policy: &Arc<Policy>, head: &mut Parts) -> Result<Authenticated,
     };
     hide_credentials(policy, head);
     if !policy.requirements.iter().all(|holds| holds(head)) {
-        return Err(Rejection::from(Kind::Forbidden));
+        return Err(Rejection::from(Kind::Forbidden).logged());
     }
     Ok(Authenticated { credential, policy: Arc::clone(policy), outer: None })
 }
@@ -98,7 +98,7 @@ fn first_match(policy: &Policy, head: &Parts) -> Option<usize> {
         first.conditional_assign(&index, matches & !found);
         found |= matches;
     }
-    bool::from(found).then(|| usize::try_from(first).ok())?
+    if found.into() { usize::try_from(first).ok() } else { None }
 }
 
 fn hide_credentials(policy: &Policy, head: &mut Parts) {

@@ -394,7 +394,9 @@ async fn accounts_only_ever_narrow() {
 #[tokio::test]
 async fn nested_layers_narrow_each_other() {
     let outer = WebhookAuth::new(SECRET).allow_users([2, 3]);
-    let inner = WebhookAuth::with(Credential::bearer("inner").expect("usable")).allow_users([3, 4]);
+    let inner = WebhookAuth::with(Credential::bearer("older").expect("usable"))
+        .or(Credential::bearer("inner").expect("usable"))
+        .allow_users([3, 4]);
     let innermost = WebhookAuth::new(SECRET).require(|head| !head.headers.contains_key("x-no"));
     let proof = async |proof: Authenticated| proof.credential().to_string();
     let app = host(innermost.or(token("x"))).route("/proof", post(proof)).layer(inner).layer(outer);
@@ -409,6 +411,9 @@ async fn nested_layers_narrow_each_other() {
         let answer = send(&app, both(user)).await;
         assert_refused(&answer, "foreign_account", Some("/data/user_id"), FOREIGN);
     }
+    let mut proven = both("3");
+    *proven.uri_mut() = "/proof".parse().expect("a URI");
+    assert_eq!(send(&app, proven).await.body, "1", "the innermost layer tells");
     let mut refused = both("3");
     refused.headers_mut().remove("authorization");
     assert_unauthorized(&send(&app, refused).await, &[BEARER]);

@@ -14,8 +14,8 @@ use axum::{
     extract::Request,
 };
 use common::{
-    Answer, EXAMPLE, Fields, SECRET, assert_received, header, program, read, signed, signed_by,
-    token, unsigned,
+    Answer, EXAMPLE, Fields, SECRET, assert_received, assert_refused_on_the_wire, detail, program,
+    read, signed, signed_by, token, unsigned,
 };
 use http::HeaderValue;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -36,7 +36,11 @@ struct Program {
 impl Program {
     /// Starts an example in a folder of its own, without settings but these.
     fn start(name: &str, folder: &TempDir, settings: &[(&str, &str)]) -> Self {
-        let mut child = command(name, folder, settings).spawn().expect("the example starts");
+        Self::run(command(name, folder, settings))
+    }
+
+    fn run(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the example starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
         let mut greeting = String::new();
         while !greeting.contains("http://") {
@@ -64,7 +68,8 @@ impl Program {
     /// Stops it as a person or a supervisor does, and returns the rest of what it printed.
     fn stop(mut self, signal: &str) -> String {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+        let kill = format!("kill {signal} {pid}"); // the shell's own: there may be no other
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
         assert!(self.child.wait().expect("its end").success(), "after {signal}");
         let mut rest = self.greeting.clone();
         self.stdout.read_to_string(&mut rest).expect("its output");
@@ -101,16 +106,10 @@ fn to(path: &str, mut request: Request) -> Request {
     request
 }
 
-/// A refusal as it comes over the wire, where no rejection goes along.
 #[track_caller]
 fn assert_answer(answer: &Answer, status: u16, code: &str, pointer: Option<&str>) {
-    assert_eq!(answer.status, status, "{}", answer.body);
-    assert_eq!(header(answer, "content-type"), ["application/problem+json"]);
-    assert!(answer.body.contains(&format!(r#""code":"{code}""#)), "{}", answer.body);
-    match pointer {
-        Some(at) => assert!(answer.body.contains(&format!(r#""pointer":"{at}""#))),
-        None => assert!(!answer.body.contains("pointer"), "{}", answer.body),
-    }
+    assert_refused_on_the_wire(answer, code, pointer, detail(code, pointer));
+    assert_eq!(answer.status, status);
 }
 
 /// An acknowledgement as it comes over the wire.
@@ -237,6 +236,7 @@ fn the_quickstart_refuses_settings_it_cannot_follow() {
         (&[("WEBHOOK_ACCOUNT", "two")], "WEBHOOK_ACCOUNT is no integer"),
         (&[("BIND_ADDR", "nowhere")], "cannot listen on nowhere"),
         (&[("DATABASE_PATH", "no/such/folder.db")], "cannot open no/such/folder.db"),
+        (&[("BIND_ADDR", "0.0.0.0:0")], "everybody knows the demo secret"),
     ] {
         let output = command("quickstart", &folder, settings).output().expect("it runs");
         assert_eq!(output.status.code(), Some(1), "{settings:?}");
@@ -263,6 +263,19 @@ async fn minimal_takes_events_in_both_forms() {
 
     let list = fs::read_to_string(folder.path().join("unsubscribed.txt")).expect("the list");
     assert_eq!(list, format!("\"{PHONE}\"\n").repeat(2));
+}
+
+/// A disk that takes no more, made by a limit of the shell: what cannot be written is no 200.
+#[tokio::test]
+async fn minimal_answers_500_while_it_cannot_store() {
+    let folder = folder();
+    let minimal = command("minimal", &folder, &[("WEBHOOK_SECRET", SECRET)]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\""]).arg(minimal.get_program());
+    limited.env_clear().current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    limited.envs([("BIND_ADDR", "127.0.0.1:0"), ("WEBHOOK_SECRET", SECRET)]);
+    let host = Program::run(limited);
+    assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
 }
 
 #[tokio::test]
