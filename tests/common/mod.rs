@@ -1,10 +1,7 @@
 //! Deliveries to send, bodies to vary, and asserts on whole answers.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command, sync::Once};
 
 use axum::{
     Router,
@@ -302,20 +299,20 @@ pub fn untouchable() -> Body {
     Body::new(Untouchable)
 }
 
-/// An example, built. `cargo test` builds the examples beside the tests; `cargo test --test NAME`
-/// does not, and must not judge one that an earlier source made.
+/// An example, built from its source as it is now: `cargo test` builds the examples beside the
+/// tests, but `cargo test --test NAME` does not.
 pub fn program(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
+    BUILT.call_once(|| {
+        let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let build = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--examples", "--manifest-path", manifest])
+            .status();
+        assert!(build.expect("cargo").success(), "the examples do not build");
+    });
     let test = std::env::current_exe().expect("this program's path");
     let profile = test.ancestors().nth(2).expect("target/debug/deps/THIS");
     let example = profile.join(format!("examples/{name}{}", std::env::consts::EXE_SUFFIX));
-    let changed = |path: &Path| std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    if changed(&example) < changed(&test) {
-        let build = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--example", name])
-            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
-            .status();
-        assert!(build.expect("cargo").success(), "{name} does not build");
-    }
     assert!(example.exists(), "{} is missing", example.display());
     example
 }
