@@ -76,6 +76,8 @@ fn wrong_token(request: Prepared) -> Router {
 #[library_benchmark]
 #[bench::ours(broken(ours(), r#""id":4"#, r#""id":7"#))]
 #[bench::hand_written_accepts(broken(hand_written(), r#""id":4"#, r#""id":7"#))]
+#[bench::ours_cut_off(broken(ours(), "}}", "}"))]
+#[bench::hand_written_cut_off(broken(hand_written(), "}}", "}"))]
 #[bench::ours_no_phone(broken(ours(), r#""phone""#, r#""other""#))]
 #[bench::hand_written_no_phone(broken(hand_written(), r#""phone""#, r#""other""#))]
 fn malformed(request: Prepared) -> Router {
@@ -89,36 +91,43 @@ fn reading<T: 'static>(read: fn(&[u8]) -> T, bytes: usize, hard: bool) -> Box<dy
     Box::new(move || drop(black_box(read(black_box(&body)))))
 }
 
-#[library_benchmark]
-#[bench::ours(reading(decode_ours, 0, false))]
-#[bench::serde_json(reading(decode_serde_json, 0, false))]
-#[bench::sonic_rs(reading(decode_sonic, 0, false))]
-#[bench::simd_json(reading(decode_simd, 0, false))]
-fn decode(read: Box<dyn FnOnce()>) {
-    read();
+macro_rules! decoding {
+    ($($group:ident: $bytes:expr, $hard:expr;)*) => {$(
+        #[library_benchmark]
+        #[bench::ours(reading(decode_ours, $bytes, $hard))]
+        #[bench::serde_json(reading(decode_serde_json, $bytes, $hard))]
+        #[bench::sonic_rs(reading(decode_sonic, $bytes, $hard))]
+        #[bench::simd_json(reading(decode_simd, $bytes, $hard))]
+        fn $group(read: Box<dyn FnOnce()>) {
+            read();
+        }
+    )*};
 }
 
-#[library_benchmark]
-#[bench::ours(reading(decode_ours, 64 << 10, false))]
-#[bench::serde_json(reading(decode_serde_json, 64 << 10, false))]
-#[bench::sonic_rs(reading(decode_sonic, 64 << 10, false))]
-#[bench::simd_json(reading(decode_simd, 64 << 10, false))]
-fn decode_64_kib(read: Box<dyn FnOnce()>) {
-    read();
-}
-
-#[library_benchmark]
-#[bench::ours(reading(decode_ours, 64 << 10, true))]
-#[bench::serde_json(reading(decode_serde_json, 64 << 10, true))]
-#[bench::sonic_rs(reading(decode_sonic, 64 << 10, true))]
-#[bench::simd_json(reading(decode_simd, 64 << 10, true))]
-fn decode_64_kib_escaped(read: Box<dyn FnOnce()>) {
-    read();
+decoding! {
+    decode_example: 0, false;
+    decode_2_kib: 2 << 10, false;
+    decode_16_kib: 16 << 10, false;
+    decode_64_kib: 64 << 10, false;
+    decode_2_kib_escaped: 2 << 10, true;
+    decode_16_kib_escaped: 16 << 10, true;
+    decode_64_kib_escaped: 64 << 10, true;
 }
 
 library_benchmark_group!(
     name = all,
-    benchmarks =
-        [accepted, no_token, wrong_token, malformed, decode, decode_64_kib, decode_64_kib_escaped]
+    benchmarks = [
+        accepted,
+        no_token,
+        wrong_token,
+        malformed,
+        decode_example,
+        decode_2_kib,
+        decode_16_kib,
+        decode_64_kib,
+        decode_2_kib_escaped,
+        decode_16_kib_escaped,
+        decode_64_kib_escaped,
+    ]
 );
 main!(library_benchmark_groups = all);
