@@ -11,7 +11,7 @@ use std::{
     collections::BTreeSet,
     env, fs,
     hash::{DefaultHasher, Hash, Hasher},
-    io::{self, Write},
+    io::{self, IsTerminal, Write},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -37,7 +37,8 @@ struct App {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).init();
     let data = PathBuf::from(env::var_os("DATA_DIR").unwrap_or_else(|| "data".into()));
     for folder in ["unsubscribed", "unreadable"] {
         fs::create_dir_all(data.join(folder)).context("DATA_DIR")?; // +

@@ -12,6 +12,7 @@
 
 use std::{
     env,
+    io::{self, IsTerminal},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -108,7 +109,9 @@ impl SuppressionList {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+    // Colours for a person, plain text for a file.
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).init();
 
     let given_secret = setting("WEBHOOK_SECRET")?;
     let secret = given_secret.clone().unwrap_or_else(|| DEMO_SECRET.to_owned());
