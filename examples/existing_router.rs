@@ -53,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
         .layer(TraceLayer::new_for_http())
         .with_state(App { data });
 
-    let address = env::var("BIND_ADDR").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
+    let address = setting("BIND_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address).await.context(address)?;
     println!("Listening on  http://{}", listener.local_addr()?);
     // + `ConnectInfo` is there only if the app is served like this.
@@ -129,12 +129,13 @@ async fn unsubscribed(
 
 /// Writes a file that is either whole or not there, and on the disk before this returns.
 fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut unfinished = tempfile::NamedTempFile::new_in(file.parent().unwrap_or(file))?;
+    let folder = file.parent().unwrap_or(file);
+    let mut unfinished = tempfile::NamedTempFile::new_in(folder)?;
     unfinished.write_all(bytes)?;
     unfinished.as_file().sync_all()?;
     unfinished.persist(file)?;
     // The name is on the disk only when its folder is; Windows opens no folders.
     #[cfg(unix)]
-    fs::File::open(file.parent().unwrap_or(file))?.sync_all()?;
+    fs::File::open(folder)?.sync_all()?;
     Ok(())
 }
