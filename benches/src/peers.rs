@@ -5,6 +5,7 @@ use std::{hint::black_box, sync::Arc, time::SystemTime};
 use axum::{
     Json, Router,
     extract::FromRef,
+    handler::Handler,
     http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
@@ -38,11 +39,15 @@ pub fn hosts() -> Vec<(&'static str, Host)> {
     ]
 }
 
-/// tower-http's check of a header's value, and axum's `Json`.
-pub fn header_value() -> Host {
+fn behind_header_value<H: Handler<T, ()>, T: 'static>(handler: H) -> Host {
     let layer = ValidateRequestHeaderLayer::has_header_value("x-lox24-token", SECRET)
         .expect("a header name");
-    Host { app: Router::new().route(PATH, post(plain).layer(layer)), sign: by_token }
+    Host { app: Router::new().route(PATH, post(handler).layer(layer)), sign: by_token }
+}
+
+/// tower-http's check of a header's value, and axum's `Json`.
+pub fn header_value() -> Host {
+    behind_header_value(plain)
 }
 
 /// axum-extra's `WithRejection`, behind tower-http's check.
@@ -64,9 +69,7 @@ pub fn with_rejection() -> Host {
         black_box(&event);
         ANSWER
     }
-    let layer = ValidateRequestHeaderLayer::has_header_value("x-lox24-token", SECRET)
-        .expect("a header name");
-    Host { app: Router::new().route(PATH, post(handler).layer(layer)), sign: by_token }
+    behind_header_value(handler)
 }
 
 /// axum-valid with garde, behind tower-http's check.
@@ -75,9 +78,7 @@ pub fn valid() -> Host {
         black_box(&event);
         ANSWER
     }
-    let layer = ValidateRequestHeaderLayer::has_header_value("x-lox24-token", SECRET)
-        .expect("a header name");
-    Host { app: Router::new().route(PATH, post(handler).layer(layer)), sign: by_token }
+    behind_header_value(handler)
 }
 
 /// axum-standardwebhooks: checks an HMAC over the body, a class of its own.

@@ -7,11 +7,7 @@ use webhook_benches::*;
 
 fn main() {
     let case = std::env::args().nth(1).expect("usage: gate CASE");
-    let delivery = |host: Host| {
-        check(&host);
-        prepare(&host, || host.delivery(&EXAMPLE))
-    };
-    let forged = |host: Host| prepare(&host, || refused(Some(WRONG), &EXAMPLE));
+    let forged = |host: Host| warm(&host, || refused(Some(WRONG), &EXAMPLE));
     match case.as_str() {
         "accepted-ours" => request(delivery(ours())),
         "accepted-floor" => request(delivery(floor())),
@@ -21,13 +17,6 @@ fn main() {
         "decode-serde-json" => decode(decode_serde_json),
         _ => panic!("no case {case}"),
     }
-}
-
-/// Warm: what a first request sets up once is not counted.
-fn prepare(host: &Host, request: impl Fn() -> Request) -> (Router, Request) {
-    let mut app = host.service();
-    drop(answer(&mut app, request()));
-    (app, request())
 }
 
 fn request((mut app, request): (Router, Request)) {
