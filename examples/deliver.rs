@@ -6,40 +6,53 @@
 //!
 //! Each event comes with an id of its own, and up to four times with the same one until the host
 //! acknowledges it. `--duplicate` shows whether a host stores a repeated event once, `--corrupt`
-//! what it does with one that it cannot read; `--help` tells the rest.
+//! what it does with one that it cannot read. `--report` writes down what became of each event, to
+//! be compared with what the host has stored; `--help` tells the rest.
 
 use std::{
     fmt,
-    hash::{BuildHasher, RandomState},
-    num::NonZeroU64,
+    fs::File,
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
+    io::{BufWriter, Write},
+    num::{NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    pin::pin,
     process::ExitCode,
+    str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail};
+use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{Request, Uri, header::CONTENT_TYPE};
+use futures_util::{StreamExt, stream};
+use http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use unsubscribe_webhook::Credential;
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 const USAGE: &str = "\
-Usage: deliver URL --token SECRET [--count N] [--duplicate] [--corrupt] [--backoff SECONDS]
+Usage: deliver URL --token SECRET [OPTIONS]
 
-  URL                where the host listens, http:// only
-  --token SECRET     what X-LOX24-Token holds; others see it in the list of processes
-  --count N          how many events, one after another (1)
-  --duplicate        send each event again after the host has acknowledged it
-  --corrupt          cut every body off in the middle
-  --backoff SECONDS  the pause after a first attempt, then doubled (1)
-  --help             print this text
+  URL                    where the host listens, http:// only
+  --token SECRET         what X-LOX24-Token holds; others see it in the list of processes
+  --count N              how many events (1)
+  --concurrency N        how many of them at a time, waits for a retry included (1)
+  --rate N               how many to start a second (as fast as it goes)
+  --duplicate[=PERCENT]  send an event again after the host has acknowledged it (100)
+  --corrupt[=PERCENT]    cut a body off in the middle (100)
+  --backoff SECONDS      the pause after a first attempt, then doubled (1)
+  --seed N               send what another run with this seed has sent (something new)
+  --report FILE          write down each event and what became of it, as lines of JSON
+  --help                 print this text
 
 At the end: delivered  acknowledged (200-299), as many times as it was sent
             retried    delivered, but not at the first attempt
@@ -76,73 +89,145 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn deliver_all(options: &Options) -> anyhow::Result<Summary> {
-    let client = Client::builder(TokioExecutor::new()).build_http();
-    let provider = Provider { client, options };
-    // Every run has ids and phone numbers of its own, so that a host takes none for a repetition.
-    let random = RandomState::new();
+    let provider = Provider {
+        client: Client::builder(TokioExecutor::new()).build_http(),
+        options,
+        // Without a seed every run has ids and numbers of its own, so that a host takes none for a
+        // repetition.
+        random: Random(options.seed.unwrap_or_else(|| RandomState::new().hash_one(()))),
+        start: Instant::now(),
+    };
+    let mut report = options.report.as_ref().map(File::create).transpose()?.map(BufWriter::new);
     let mut summary = Summary::default();
     // Draws on stderr, and nowhere if that is no terminal.
     let bar = ProgressBar::new(options.count.get())
         .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left{msg}")?);
 
-    for number in 0..options.count.get() {
-        let (id, mut event) = new_event(number, &random);
-        let mut outcome = provider.deliver(&mut event, 1).await;
-        if let (&Ok(attempt), true) = (&outcome, options.duplicate) {
-            // A provider that lost the 200 goes on with the next attempt.
-            let duplicate = provider.deliver(&mut event, ATTEMPTS.min(attempt + 1)).await;
-            outcome = duplicate.map(|_| attempt).context("the duplicate");
-            summary.duplicates += 1;
+    let deliveries = stream::iter(0..options.count.get())
+        .then(|number| provider.turn(number))
+        .map(|number| provider.deliver(number))
+        .buffer_unordered(options.concurrency.get());
+    let mut deliveries = pin!(deliveries);
+    while let Some(delivery) = deliveries.next().await {
+        if let Some(report) = &mut report {
+            serde_json::to_writer(&mut *report, &delivery)?;
+            report.write_all(b"\n")?;
         }
-        match outcome {
-            Ok(attempt) => {
-                summary.delivered += 1;
-                summary.retried += u64::from(attempt > 1);
-            }
-            Err(answer) => {
-                summary.lost += 1;
-                bar.set_message(format!(", {} lost", summary.lost));
-                if summary.listed.len() < LISTED {
-                    summary.listed.push(format!("{id}  {answer:#}"));
-                }
-            }
+        summary.add(&delivery);
+        if summary.lost > 0 {
+            bar.set_message(format!(", {} lost", summary.lost));
         }
         bar.inc(1);
     }
+    if let Some(mut report) = report {
+        report.flush()?;
+    }
     bar.finish_and_clear();
+    summary.took = provider.start.elapsed();
     Ok(summary)
 }
 
 struct Provider<'a> {
     client: Client<HttpConnector, Full<Bytes>>,
     options: &'a Options,
+    random: Random,
+    start: Instant,
+}
+
+/// An event and what became of it: a line of the report.
+#[derive(Serialize)]
+struct Delivery {
+    id: String,
+    /// As it was sent last.
+    event: Value,
+    /// The body instead, in base64, if it was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    corrupt: Option<String>,
+    duplicated: bool,
+    /// The number of the attempt that was acknowledged, and of its duplicate if there was one.
+    acknowledged: Option<u32>,
+    /// Of all attempts, and of those of the duplicate.
+    answers: Vec<Answer>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    /// `None`: no answer came.
+    status: Option<u16>,
+    milliseconds: u128,
+    /// What a refusal says, or why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    words: Option<String>,
 }
 
 impl Provider<'_> {
-    /// The number of the attempt that was acknowledged; otherwise the last answer in words.
-    async fn deliver(&self, event: &mut Value, first_attempt: u32) -> anyhow::Result<u32> {
-        let mut attempt = first_attempt;
+    /// Waits until it is time for an event.
+    async fn turn(&self, number: u64) -> u64 {
+        if let Some(rate) = self.options.rate {
+            // Precise enough for any number of events that somebody waits for.
+            #[allow(clippy::cast_precision_loss)]
+            let seconds = number as f64 / rate.get() as f64;
+            sleep_until(self.start + Duration::from_secs_f64(seconds)).await;
+        }
+        number
+    }
+
+    async fn deliver(&self, number: u64) -> Delivery {
+        let (id, event) = new_event(number, &self.random);
+        let corrupt = self.random.happens("corrupt", number, self.options.corrupt);
+        let mut delivery = Delivery {
+            id,
+            event,
+            corrupt: corrupt.then(String::new),
+            duplicated: false,
+            acknowledged: None,
+            answers: Vec::new(),
+        };
+        self.attempt(&mut delivery, 1).await;
+        let acknowledged = delivery.acknowledged.take_if(|_| {
+            delivery.duplicated = self.random.happens("duplicate", number, self.options.duplicate);
+            delivery.duplicated
+        });
+        if let Some(attempt) = acknowledged {
+            // A provider that lost the 200 goes on with the next attempt.
+            self.attempt(&mut delivery, ATTEMPTS.min(attempt + 1)).await;
+            delivery.acknowledged = delivery.acknowledged.map(|_| attempt);
+        }
+        delivery
+    }
+
+    /// Tries until the host acknowledges, or the attempts are used up.
+    async fn attempt(&self, delivery: &mut Delivery, first: u32) {
         let mut backoff = self.options.backoff;
-        loop {
-            // The id stays: by it the host knows that this is the same event.
-            event["attempt_number"] = json!(attempt);
-            match self.post(event).await {
-                Ok(()) => return Ok(attempt),
-                Err(answer) if attempt == ATTEMPTS => return Err(answer),
-                Err(_) => sleep(backoff).await,
+        for attempt in first..=ATTEMPTS {
+            if attempt > first {
+                sleep(backoff).await;
+                backoff = backoff.saturating_mul(2);
             }
-            attempt += 1;
-            backoff = backoff.saturating_mul(2);
+            // The id stays: by it the host knows that this is the same event.
+            delivery.event["attempt_number"] = json!(attempt);
+            let mut body = delivery.event.to_string().into_bytes();
+            if let Some(corrupt) = &mut delivery.corrupt {
+                // Content-Length is that of the rest: the request is whole, the JSON in it is not.
+                body.truncate(body.len() / 2);
+                *corrupt = BASE64_STANDARD.encode(&body);
+            }
+            let start = Instant::now();
+            let (status, words) = match self.post(body).await {
+                Ok((status, words)) => (Some(status.as_u16()), words),
+                Err(error) => (None, Some(format!("{error:#}"))),
+            };
+            let milliseconds = start.elapsed().as_millis();
+            delivery.answers.push(Answer { status, milliseconds, words });
+            if status.is_some_and(|status| (200..300).contains(&status)) {
+                delivery.acknowledged = Some(attempt);
+                return;
+            }
         }
     }
 
-    /// One attempt: `Ok` is an answer from 200 to 299.
-    async fn post(&self, event: &Value) -> anyhow::Result<()> {
-        let mut body = serde_json::to_vec(event)?;
-        if self.options.corrupt {
-            // Content-Length is that of the rest: the request is whole, the JSON in it is not.
-            body.truncate(body.len() / 2);
-        }
+    /// One attempt: the status, and what the problem details say.
+    async fn post(&self, body: Vec<u8>) -> anyhow::Result<(StatusCode, Option<String>)> {
         let mut request = Request::post(&self.options.url)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))?;
@@ -158,34 +243,46 @@ impl Provider<'_> {
             bail!("no answer in {} s", PATIENCE.as_secs());
         };
         let (head, body) = answer.context("no answer")?;
-        if head.status.is_success() {
-            return Ok(());
-        }
-        let mut words = head.status.as_u16().to_string();
         let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if kind.is_some_and(|kind| kind.starts_with("application/problem+json")) {
-            let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-            for word in ["code", "pointer"].iter().filter_map(|name| problem[name].as_str()) {
-                // Escaped: what a host answers must not steer the terminal.
-                words.push(' ');
-                words.extend(word.escape_debug());
-            }
+        if !kind.is_some_and(|kind| kind.starts_with("application/problem+json")) {
+            return Ok((head.status, None));
         }
-        bail!(words)
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let words = ["code", "pointer"].iter().filter_map(|name| problem[name].as_str());
+        // Escaped: what a host answers must not steer the terminal.
+        let words: Vec<_> = words.map(|word| word.escape_debug().to_string()).collect();
+        Ok((head.status, Some(words.join(" "))))
+    }
+}
+
+/// The standard library's only randomness: it saves a crate, and is enough for a stand-in.
+struct Random(u64);
+
+impl Random {
+    fn of(&self, what: &str, number: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.0, what, number).hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn happens(&self, what: &str, number: u64, percent: f64) -> bool {
+        // As fine as a double is.
+        #[allow(clippy::cast_precision_loss)]
+        let share = self.of(what, number) as f64 / u64::MAX as f64;
+        share * 100.0 < percent
     }
 }
 
 /// The contract's example as an event of its own: with a new id, phone number and request.
-fn new_event(number: u64, random: &RandomState) -> (Uuid, Value) {
-    // The standard library's only randomness: it saves a crate, and is enough for a stand-in.
-    let [high, low] = ["high", "low"].map(|half| u128::from(random.hash_one((half, number))));
-    let id = Builder::from_random_bytes(((high << 64) | low).to_be_bytes()).into_uuid();
+fn new_event(number: u64, random: &Random) -> (String, Value) {
+    let [high, low] = ["high", "low"].map(|half| u128::from(random.of(half, number)));
+    let id = Builder::from_random_bytes(((high << 64) | low).to_be_bytes()).into_uuid().to_string();
     // Counted from a random start, so that no two of a run are alike.
-    let serial = (random.hash_one("start") % 100_000_000 + number) % 100_000_000;
+    let serial = (random.of("start", 0) % 100_000_000 + number) % 100_000_000;
 
     let mut event: Value =
         serde_json::from_str(include_str!("event.json")).expect("the example is JSON");
-    event["id"] = json!(id.to_string());
+    event["id"] = json!(id);
     event["data"]["phone"] = json!(format!("+49111{serial:08}"));
     event["data"]["unsubscribe_request_id"] = json!(serial);
     event["attempts_total"] = json!(ATTEMPTS);
@@ -198,15 +295,46 @@ struct Summary {
     duplicates: u64,
     retried: u64,
     lost: u64,
+    /// In milliseconds, of all attempts.
+    slowest: u128,
+    took: Duration,
     /// The first of the lost ones: a long run against a dead host must not fill the memory.
     listed: Vec<String>,
 }
 
+impl Summary {
+    fn add(&mut self, delivery: &Delivery) {
+        self.duplicates += u64::from(delivery.duplicated);
+        let slowest = delivery.answers.iter().map(|answer| answer.milliseconds).max();
+        self.slowest = self.slowest.max(slowest.unwrap_or_default());
+        if let Some(attempt) = delivery.acknowledged {
+            self.delivered += 1;
+            self.retried += u64::from(attempt > 1);
+            return;
+        }
+        self.lost += 1;
+        if self.listed.len() < LISTED {
+            let which = if delivery.duplicated { "the duplicate: " } else { "" };
+            let last = delivery.answers.last().map(Answer::to_string).unwrap_or_default();
+            self.listed.push(format!("{}  {which}{last}", delivery.id));
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status.map(|status| status.to_string());
+        let parts: Vec<_> = status.iter().chain(&self.words).map(String::as_str).collect();
+        f.write_str(&parts.join(" "))
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { delivered, duplicates, retried, lost, listed } = self;
+        let Self { delivered, duplicates, retried, lost, slowest, took, listed } = self;
         writeln!(f, "delivered        {delivered}\nduplicates sent  {duplicates}")?;
         writeln!(f, "retried          {retried}\nlost             {lost}")?;
+        writeln!(f, "slowest answer   {slowest} ms\nseconds          {:.3}", took.as_secs_f64())?;
         for event in listed {
             writeln!(f, "  {event}")?;
         }
@@ -221,9 +349,14 @@ struct Options {
     url: Uri,
     credential: Credential,
     count: NonZeroU64,
-    duplicate: bool,
-    corrupt: bool,
+    concurrency: NonZeroUsize,
+    rate: Option<NonZeroU64>,
+    /// In percent of the events.
+    duplicate: f64,
+    corrupt: f64,
     backoff: Duration,
+    seed: Option<u64>,
+    report: Option<PathBuf>,
 }
 
 impl Options {
@@ -232,7 +365,9 @@ impl Options {
         use lexopt::prelude::*;
 
         let (mut url, mut credential, mut count) = (None, None, NonZeroU64::MIN);
-        let (mut duplicate, mut corrupt, mut backoff) = (false, false, Duration::from_secs(1));
+        let (mut concurrency, mut rate) = (NonZeroUsize::MIN, None);
+        let (mut duplicate, mut corrupt, mut backoff) = (0.0, 0.0, Duration::from_secs(1));
+        let (mut seed, mut report) = (None, None);
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -243,26 +378,56 @@ impl Options {
                     let token = Credential::token(secret);
                     credential = Some(token.map_err(|error| format!("--token: {error}"))?);
                 }
-                Long("count") => {
-                    let number = arguments.value()?.parse();
-                    count = number.map_err(|_| "--count takes a whole number from 1")?;
-                }
-                Long("duplicate") => duplicate = true,
-                Long("corrupt") => corrupt = true,
+                Long("count") => count = whole_number(&mut arguments, "--count")?,
+                Long("concurrency") => concurrency = whole_number(&mut arguments, "--concurrency")?,
+                Long("rate") => rate = Some(whole_number(&mut arguments, "--rate")?),
+                Long("duplicate") => duplicate = percent(&mut arguments, "--duplicate")?,
+                Long("corrupt") => corrupt = percent(&mut arguments, "--corrupt")?,
                 Long("backoff") => {
                     let seconds = arguments.value()?.parse().ok();
                     backoff = seconds
                         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
                         .ok_or("--backoff takes seconds, such as 0.5")?;
                 }
+                Long("seed") => {
+                    let number = arguments.value()?.parse();
+                    seed = Some(number.map_err(|_| "--seed takes a whole number")?);
+                }
+                Long("report") => report = Some(arguments.value()?.into()),
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }
         }
-        let url = url.ok_or("the URL is missing")?;
-        let credential = credential.ok_or("--token is missing")?;
-        Ok(Some(Self { url, credential, count, duplicate, corrupt, backoff }))
+        Ok(Some(Self {
+            url: url.ok_or("the URL is missing")?,
+            credential: credential.ok_or("--token is missing")?,
+            count,
+            concurrency,
+            rate,
+            duplicate,
+            corrupt,
+            backoff,
+            seed,
+            report,
+        }))
     }
+}
+
+fn whole_number<N: FromStr>(
+    arguments: &mut lexopt::Parser,
+    name: &str,
+) -> Result<N, lexopt::Error> {
+    let value = arguments.value()?;
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.ok_or_else(|| format!("{name} takes a whole number from 1").into())
+}
+
+/// All of them, unless there is a `=PERCENT`.
+fn percent(arguments: &mut lexopt::Parser, name: &str) -> Result<f64, lexopt::Error> {
+    let Some(value) = arguments.optional_value() else { return Ok(100.0) };
+    let percent = value.to_str().and_then(|value| value.parse().ok());
+    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
+    percent.ok_or_else(|| format!("{name} takes percent, such as {name}=5").into())
 }
 
 /// No TLS: a stand-in runs beside the host, behind whatever ends TLS in front of it.

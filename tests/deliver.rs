@@ -7,9 +7,11 @@ mod common;
 use std::{
     collections::HashSet,
     future::ready,
-    net::SocketAddr,
     process::{Command, Output},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -20,7 +22,9 @@ use axum::{
     response::IntoResponse,
     routing::post,
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use common::program;
+use serde_json::Value;
 use tokio::net::TcpListener;
 use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 
@@ -33,7 +37,7 @@ async fn delivers_each_event_once_to_a_host_that_acknowledges() {
     let run = host.deliver(&["--count", "5"]).await;
 
     run.assert_exit(0);
-    run.assert_stdout(&figures(5, 0, 0, 0));
+    run.assert_figures([5, 0, 0, 0], "");
     run.assert_stderr("");
     let events = host.events();
     assert_eq!(events.len(), 5);
@@ -63,7 +67,7 @@ async fn retries_until_the_host_acknowledges() {
     let run = host.deliver(&["--count", "2", "--backoff", "0.01"]).await;
 
     run.assert_exit(0);
-    run.assert_stdout(&figures(2, 0, 2, 0));
+    run.assert_figures([2, 0, 2, 0], "");
     assert_eq!(host.statuses(), [500, 500, 200, 500, 500, 200]);
     host.assert_attempts(&[&[1, 2, 3], &[1, 2, 3]]);
 }
@@ -89,7 +93,7 @@ async fn gives_an_event_up_after_four_attempts() {
     run.assert_exit(1);
     host.assert_attempts(&[&[1, 2, 3, 4]]);
     let id = host.events()[0].id;
-    run.assert_stdout(&format!("{}  {id}  500\n", figures(0, 0, 0, 1)));
+    run.assert_figures([0, 0, 0, 1], &format!("  {id}  500\n"));
 }
 
 #[tokio::test]
@@ -117,7 +121,7 @@ async fn lists_ten_lost_events_and_counts_the_rest() {
         .step_by(4)
         .take(10)
         .fold(String::new(), |list, event| list + &format!("  {}  500\n", event.id));
-    run.assert_stdout(&format!("{}{listed}  and 2 more\n", figures(0, 0, 0, 12)));
+    run.assert_figures([0, 0, 0, 12], &format!("{listed}  and 2 more\n"));
 }
 
 #[tokio::test]
@@ -141,7 +145,7 @@ async fn a_duplicate_is_the_same_event_again() {
     let run = host.deliver(&["--count", "3", "--duplicate"]).await;
 
     run.assert_exit(0);
-    run.assert_stdout(&figures(3, 3, 0, 0));
+    run.assert_figures([3, 3, 0, 0], "");
     host.assert_attempts(&[&[1, 2], &[1, 2], &[1, 2]]);
 }
 
@@ -152,7 +156,7 @@ async fn a_duplicate_follows_even_on_the_last_attempt() {
     let run = host.deliver(&["--duplicate", "--backoff", "0.01"]).await;
 
     run.assert_exit(0);
-    run.assert_stdout(&figures(1, 1, 1, 0));
+    run.assert_figures([1, 1, 1, 0], "");
     host.assert_attempts(&[&[1, 2, 3, 4, 4]]);
 }
 
@@ -165,7 +169,7 @@ async fn a_host_that_refuses_duplicates_is_told() {
     run.assert_exit(1);
     host.assert_attempts(&[&[1, 2, 3, 4]]);
     let id = host.events()[0].id;
-    run.assert_stdout(&format!("{}  {id}  the duplicate: 500\n", figures(0, 1, 0, 1)));
+    run.assert_figures([0, 1, 0, 1], &format!("  {id}  the duplicate: 500\n"));
 }
 
 #[tokio::test]
@@ -176,21 +180,133 @@ async fn a_corrupt_body_is_refused_four_times() {
 
     run.assert_exit(1);
     assert_eq!(host.statuses(), [400; 4]);
-    run.assert_stdout_has(&figures(0, 0, 0, 1));
-    run.assert_stdout_has("  400 not_json\n");
+    run.assert_figures_and([0, 0, 0, 1], "  400 not_json\n");
+}
+
+#[tokio::test]
+async fn a_share_of_the_events_is_duplicated_or_cut_off() {
+    let host = Host::start(|_| 200).await;
+
+    let shares = ["--duplicate=20", "--corrupt=10", "--seed", "7"];
+    let run = host
+        .deliver(
+            &[&["--count", "400", "--backoff", "0", "--concurrency", "50"], &shares[..]].concat(),
+        )
+        .await;
+
+    run.assert_exit(1);
+    let refused = host.statuses().iter().filter(|status| **status == 400).count();
+    let (corrupt, rest) = (refused / 4, refused % 4);
+    let duplicates = host.events().len() - (400 - corrupt);
+    assert_eq!(rest, 0, "each one is tried four times");
+    // Some five standard deviations around what is expected: 40 and 72.
+    assert!((10..=70).contains(&corrupt), "{corrupt}");
+    assert!((35..=110).contains(&duplicates), "{duplicates}");
+    assert_eq!(distinct(&host.events(), |event| event.id.to_string()), 400 - corrupt);
+}
+
+#[tokio::test]
+async fn a_seed_makes_a_run_repeatable() {
+    let runs = [["--seed", "1"], ["--seed", "1"], ["--seed", "2"]].map(|seed| async move {
+        let host = Host::start(|_| 200).await;
+        let options = [&["--count", "30", "--duplicate=30"], &seed[..]].concat();
+        host.deliver(&options).await.assert_exit(0);
+        host.events()
+    });
+    let [one, again, other] = runs;
+    let (one, again, other) = (one.await, again.await, other.await);
+
+    assert_eq!(one, again);
+    assert!(one.iter().all(|event| other.iter().all(|unlike| unlike.id != event.id)));
+}
+
+#[tokio::test]
+async fn events_overlap_as_far_as_they_may() {
+    for (concurrency, expected) in [("1", 1), ("8", 8)] {
+        let (now, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+        let seen = Arc::clone(&most);
+        let app = Router::new().fallback(async move || {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+        });
+        let url = serve(app).await;
+
+        let options = ["--count", "8", "--concurrency", concurrency];
+        let run = deliver(&[&[&url, "--token", SECRET], &options[..]].concat()).await;
+
+        run.assert_exit(0);
+        assert_eq!(seen.load(Ordering::SeqCst), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_rate_spreads_the_events_over_time() {
+    let host = Host::start(|_| 200).await;
+
+    host.deliver(&["--count", "5", "--rate", "10"]).await.assert_exit(0);
+
+    let seen = host.seen();
+    assert_eq!(seen.len(), 5);
+    let pauses: Vec<_> = seen.iter().map(|event| event.at - seen[0].at).collect();
+    for (pause, least) in pauses.iter().zip([0, 100, 200, 300, 400]) {
+        // The first one may have been late itself.
+        let least = Duration::from_millis(least).saturating_sub(Duration::from_millis(90));
+        assert!(*pause >= least, "{pauses:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_report_tells_what_became_of_each_event() {
+    let host = Host::start(|event| if event.attempt_number == Some(1) { 500 } else { 200 }).await;
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.jsonl");
+    let to_report = ["--backoff", "0", "--report", report.to_str().unwrap()];
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(&report).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let statuses = |line: &Value| -> Vec<u64> {
+        let answers = line["answers"].as_array().unwrap();
+        answers.iter().map(|answer| answer["status"].as_u64().unwrap_or_default()).collect()
+    };
+
+    host.deliver(&[&["--count", "3"], &to_report[..]].concat()).await.assert_exit(0);
+    assert_eq!(lines().len(), 3);
+    for (line, event) in lines().iter().zip(host.events().chunks(2)) {
+        assert_eq!(line["id"], event[0].id.to_string());
+        assert_eq!(line["acknowledged"], 2);
+        assert_eq!(line["duplicated"], false);
+        assert_eq!(line.get("corrupt"), None);
+        assert_eq!(statuses(line), [500, 200]);
+        let sent = UnsubscribeEvent::from_slice(line["event"].to_string().as_bytes());
+        assert_eq!(sent.unwrap(), event[1]);
+    }
+
+    host.deliver(&[&["--corrupt"], &to_report[..]].concat()).await.assert_exit(1);
+    let [line] = &*lines() else { panic!("one event is one line") };
+    assert!(line["acknowledged"].is_null());
+    assert_eq!(statuses(line), [400; 4]);
+    assert_eq!(line["answers"][0]["words"], "not_json");
+    let body = BASE64_STANDARD.decode(line["corrupt"].as_str().unwrap()).unwrap();
+    let whole = line["event"].to_string().into_bytes();
+    assert_eq!(body, whole[..whole.len() / 2]);
+
+    let dead =
+        deliver(&[&["http://127.0.0.1:1/", "--token", SECRET], &to_report[..]].concat()).await;
+    dead.assert_exit(1);
+    assert!(lines()[0]["answers"][3]["status"].is_null());
 }
 
 #[tokio::test]
 async fn a_wrong_token_loses_the_event_and_is_not_printed() {
     let host = Host::start(|_| 200).await;
-    let url = host.url();
 
-    let run = deliver(&[&url, "--token", "wr0ng-t0ken", "--backoff", "0.01"]).await;
+    let run = deliver(&[&host.url, "--token", "wr0ng-t0ken", "--backoff", "0.01"]).await;
 
     run.assert_exit(1);
     assert_eq!(host.statuses(), [401; 4]);
-    run.assert_stdout_has(&figures(0, 0, 0, 1));
-    run.assert_stdout_has("  401 unauthorized\n");
+    run.assert_figures_and([0, 0, 0, 1], "  401 unauthorized\n");
     run.assert_never_says("wr0ng-t0ken");
 }
 
@@ -211,8 +327,7 @@ async fn a_connection_that_breaks_is_an_attempt() {
 
     run.assert_exit(1);
     assert_eq!(*accepted.lock().unwrap(), 4);
-    run.assert_stdout_has(&figures(0, 0, 0, 1));
-    run.assert_stdout_has("  no answer: ");
+    run.assert_figures_and([0, 0, 0, 1], "  no answer: ");
 }
 
 #[tokio::test]
@@ -234,7 +349,12 @@ async fn wrong_usage_says_what_is_wrong_and_how_to_call_it() {
         (&[url, "--token", SECRET, "--backof", "1"], "invalid option '--backof'"),
         (&[url, SECRET], "more than one URL"),
         (&[SECRET, url], "the URL must be http://HOST:PORT/PATH"),
-        (&[url, "--duplicate=s3cr3t-of-the-dashboard"], "--duplicate takes no value"),
+        (&[url, "--duplicate=s3cr3t-of-the-dashboard"], "--duplicate takes percent"),
+        (&[url, "--corrupt=101"], "--corrupt takes percent, such as --corrupt=5"),
+        (&[url, "--corrupt=NaN"], "--corrupt takes percent"),
+        (&[url, "--concurrency", "0"], "--concurrency takes a whole number from 1"),
+        (&[url, "--rate", SECRET], "--rate takes a whole number from 1"),
+        (&[url, "--seed", SECRET], "--seed takes a whole number"),
     ] {
         let run = deliver(arguments).await;
 
@@ -254,17 +374,20 @@ async fn help_is_no_error() {
 
     run.assert_exit(0);
     run.assert_stderr("");
-    for option in ["URL", "--token", "--count", "--duplicate", "--corrupt", "--backoff"] {
-        run.assert_stdout_has(&format!("\n  {option} "));
+    for option in [
+        "URL ",
+        "--token SECRET ",
+        "--count N ",
+        "--concurrency N ",
+        "--rate N ",
+        "--duplicate[=PERCENT] ",
+        "--corrupt[=PERCENT] ",
+        "--backoff SECONDS ",
+        "--seed N ",
+        "--report FILE ",
+    ] {
+        run.assert_stdout_has(&format!("\n  {option}"));
     }
-}
-
-/// The first four lines of what a run prints.
-fn figures(delivered: u32, duplicates: u32, retried: u32, lost: u32) -> String {
-    format!(
-        "delivered        {delivered}\nduplicates sent  {duplicates}\n\
-         retried          {retried}\nlost             {lost}\n"
-    )
 }
 
 fn distinct(events: &[UnsubscribeEvent], key: impl Fn(&UnsubscribeEvent) -> String) -> usize {
@@ -273,7 +396,7 @@ fn distinct(events: &[UnsubscribeEvent], key: impl Fn(&UnsubscribeEvent) -> Stri
 
 /// A host as the README shows it, that writes down what comes and what it answers.
 struct Host {
-    address: SocketAddr,
+    url: String,
     log: Arc<Mutex<Vec<Seen>>>,
 }
 
@@ -319,19 +442,12 @@ impl Host {
             .route("/webhooks/unsubscribe", post(handler).layer(auth))
             .layer(middleware::from_fn(write_down));
 
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Self { address, log }
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/webhooks/unsubscribe", self.address)
+        Self { url: serve(app).await, log }
     }
 
     /// Runs the example against this host, with the right token.
     async fn deliver(&self, arguments: &[&str]) -> Run {
-        deliver(&[&[&*self.url(), "--token", SECRET], arguments].concat()).await
+        deliver(&[&[&*self.url, "--token", SECRET], arguments].concat()).await
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -357,6 +473,14 @@ impl Host {
         assert_eq!(attempts, expected);
         assert_eq!(distinct(&events, |event| event.id.to_string()), expected.len());
     }
+}
+
+/// Its address, with the path of the webhook.
+async fn serve(app: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    format!("http://{address}/webhooks/unsubscribe")
 }
 
 struct Run(Output);
@@ -391,6 +515,34 @@ impl Run {
     #[track_caller]
     fn assert_stdout_has(&self, expected: &str) {
         assert!(self.stdout().contains(expected), "{}", self.stdout());
+    }
+
+    /// Asserts delivered, duplicates, retried and lost, and exactly what follows the figures.
+    #[track_caller]
+    fn assert_figures(&self, expected: [u32; 4], rest: &str) {
+        assert_eq!(self.figures(expected), rest);
+    }
+
+    /// The same, and that this is among what follows.
+    #[track_caller]
+    fn assert_figures_and(&self, expected: [u32; 4], part: &str) {
+        let rest = self.figures(expected);
+        assert!(rest.contains(part), "{rest}");
+    }
+
+    /// What follows the figures. How long it took is another time each run.
+    #[track_caller]
+    fn figures(&self, [delivered, duplicates, retried, lost]: [u32; 4]) -> &str {
+        let head = format!(
+            "delivered        {delivered}\nduplicates sent  {duplicates}\n\
+             retried          {retried}\nlost             {lost}\nslowest answer   "
+        );
+        let (slowest, rest) = self.stdout().strip_prefix(&*head).unwrap().split_once('\n').unwrap();
+        let (seconds, rest) = rest.split_once('\n').unwrap();
+        assert!(slowest.strip_suffix(" ms").unwrap().parse::<u64>().is_ok(), "{slowest}");
+        let seconds = seconds.strip_prefix("seconds          ").unwrap();
+        assert!(seconds.parse::<f64>().unwrap() > 0.0, "{seconds}");
+        rest
     }
 
     #[track_caller]

@@ -1,0 +1,68 @@
+//! A host on PostgreSQL: any number of replicas store each event once.
+//!
+//! Copy the crate and make it yours. `list.rs` is the suppression list, `migrations/` its tables,
+//! `process.rs` what a process needs; the two routes are here.
+
+mod list;
+pub mod process;
+
+use axum::{
+    Json, Router,
+    extract::{Path, State},
+    routing::{get, post},
+};
+use serde::Serialize;
+use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
+
+pub use crate::list::SuppressionList;
+
+/// The webhook, and what a sending app asks. Each has a credential of its own: a sending app must
+/// not be able to forge an unsubscribe.
+pub fn router(list: SuppressionList, provider: WebhookAuth, sender: WebhookAuth) -> Router {
+    Router::new()
+        .route("/webhooks/unsubscribe", post(unsubscribed).layer(provider))
+        .route("/suppressed/{phone}", get(suppressed).layer(sender))
+        .with_state(list)
+}
+
+/// 200 after the commit, and 500 if it cannot be had in time: then the provider tries again.
+async fn unsubscribed(
+    State(list): State<SuppressionList>,
+    event: Result<UnsubscribeEvent, Rejection>,
+) -> Result<Received, ServerError> {
+    match event {
+        Ok(event) => {
+            list.add(&event).await.inspect_err(|_| {
+                if event.is_last_attempt() == Some(true) {
+                    tracing::error!(id = %event.id, "the last attempt could not be stored");
+                }
+            })?;
+            Ok(Received)
+        }
+        // Another of the account's events: acknowledged, or it would be sent four times.
+        Err(rejection) if rejection.is_other_event() => Ok(Received),
+        Err(rejection) => {
+            if let Some(body) = rejection.body() {
+                list.put_aside(body, rejection.code(), rejection.pointer()).await?;
+            }
+            Err(rejection.into()) // answers as itself: 400 or 403
+        }
+    }
+}
+
+/// Whether an account may not text a number, in the provider's spelling of it (E.164).
+async fn suppressed(
+    State(list): State<SuppressionList>,
+    Path(phone): Path<String>,
+) -> Result<Json<Lookup>, ServerError> {
+    let accounts = list.accounts(&phone).await?;
+    Ok(Json(Lookup { phone, suppressed: !accounts.is_empty(), accounts }))
+}
+
+#[derive(Serialize)]
+struct Lookup {
+    phone: String,
+    suppressed: bool,
+    /// The accounts (`user_id`) that the person unsubscribed from.
+    accounts: Vec<i64>,
+}

@@ -1,0 +1,178 @@
+//! The suppression list: three tables, one statement for each thing that happens to them.
+
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::time::{Instant, sleep, timeout};
+use unsubscribe_webhook::UnsubscribeEvent;
+
+use crate::process::{required, setting};
+
+static MIGRATIONS: Migrator = sqlx::migrate!();
+
+/// How long a replica that starts waits for its database.
+const START: Duration = Duration::from_secs(30);
+
+// A database that cannot answer must cost the provider an attempt, not its patience. The bounds lie
+// inside each other, so that the log names the narrowest reason.
+/// For a connection from the pool.
+const ACQUIRE: Duration = Duration::from_secs(1);
+/// For a statement, by the server: one that waits for a lock must not keep its connection busy.
+const STATEMENT: Duration = Duration::from_secs(1);
+/// For both, whatever the network does.
+const WORK: Duration = Duration::from_millis(1_500);
+
+/// A handle on the database; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct SuppressionList {
+    pool: PgPool,
+}
+
+impl SuppressionList {
+    /// From `DATABASE_URL` and `POOL_SIZE`.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is missing or wrong; and as [`open`](Self::open).
+    pub async fn from_env() -> anyhow::Result<Self> {
+        let connections = setting("POOL_SIZE")?.map_or(Ok(10), |number| number.parse());
+        let connections = connections.context("POOL_SIZE is no number")?;
+        Self::open(&required("DATABASE_URL")?, connections).await.context("DATABASE_URL")
+    }
+
+    /// Connects, waiting for a database that is starting, and brings the tables up to date. Replicas
+    /// that start together wait for one another.
+    ///
+    /// # Errors
+    ///
+    /// If the URL is none, the database stays away for 30 seconds, its encoding is not UTF-8, or it
+    /// is set to report commits before they are on the disk.
+    pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
+        let options: PgConnectOptions = url.parse().context("no PostgreSQL URL")?;
+        let mut connection = connect(&options).await?;
+        let (encoding, commit): (String, String) = sqlx::query_as(
+            "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        ensure!(encoding == "UTF8", "the database's encoding is {encoding}: text would be lost");
+        ensure!(commit != "off", "synchronous_commit is off: a 200 would not mean stored");
+        MIGRATIONS.run(&mut connection).await.context("migrations")?;
+        connection.close().await?;
+
+        let bound = STATEMENT.as_millis().to_string();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE)
+            .connect_lazy_with(options.options([("statement_timeout", bound)]));
+        Ok(Self { pool })
+    }
+
+    /// Stores an event and its number, once however often it comes. It is on the disk when this
+    /// returns `Ok`; after an error it may be (its confirmation was lost) or may not.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds.
+    pub async fn add(&self, event: &UnsubscribeEvent) -> anyhow::Result<()> {
+        // One statement is one transaction, in one round trip. For more of your own in it:
+        // `pool.begin()`, and `commit()` before `Ok`. A repeated event changes nothing, so a number
+        // that was subscribed again in the meantime stays so.
+        let statement = sqlx::query(
+            "WITH new AS (
+                 INSERT INTO inbox (event_id, event) VALUES ($1, $2)
+                 ON CONFLICT (event_id) DO NOTHING
+                 RETURNING event_id
+             )
+             INSERT INTO suppression (phone, user_id, event_id)
+             SELECT $3, $4, event_id FROM new
+             ON CONFLICT (phone, user_id) DO NOTHING",
+        )
+        .bind(event.id)
+        .bind(serde_json::to_string(event)?)
+        .bind(key(&event.data.phone))
+        .bind(event.data.user_id);
+        timeout(WORK, statement.execute(&self.pool)).await.context("no answer in time")??;
+        Ok(())
+    }
+
+    /// Keeps an authentic body that could not be read, once however often it comes.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds.
+    pub async fn put_aside(
+        &self,
+        body: &[u8],
+        code: &str,
+        pointer: Option<&str>,
+    ) -> anyhow::Result<()> {
+        let statement = sqlx::query(
+            "INSERT INTO dead_letter (fingerprint, body, code, pointer)
+             VALUES (sha256($1), $2, $3, $4)
+             ON CONFLICT (fingerprint) DO NOTHING",
+        )
+        .bind(without_attempt(body))
+        .bind(body)
+        .bind(code)
+        .bind(pointer);
+        timeout(WORK, statement.execute(&self.pool)).await.context("no answer in time")??;
+        Ok(())
+    }
+
+    /// The accounts that may not text a number, in ascending order.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds. Then do not text.
+    pub async fn accounts(&self, phone: &str) -> anyhow::Result<Vec<i64>> {
+        let query =
+            sqlx::query_scalar("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
+                .bind(key(phone));
+        Ok(timeout(WORK, query.fetch_all(&self.pool)).await.context("no answer in time")??)
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
+    let deadline = Instant::now() + START;
+    loop {
+        let attempt = timeout(ACQUIRE, PgConnection::connect_with(options)).await;
+        let error = match attempt.map_err(|_| sqlx::Error::PoolTimedOut) {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) | Err(error) => error,
+        };
+        if Instant::now() > deadline {
+            return Err(error).context("the database stays away");
+        }
+        tracing::warn!(%error, "waiting for the database");
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// A phone number as it is stored and looked up. Any text may stand where a number should, and it is
+/// an opt-out all the same; but PostgreSQL's text holds no NUL, and its index no long text. What is
+/// left out here is still in the inbox.
+fn key(phone: &str) -> String {
+    const LONGEST: usize = 64; // E.164 needs 16
+    phone.chars().filter(|char| *char != '\0').take(LONGEST).collect()
+}
+
+/// A body without the digits of its attempt number, by which alone the attempts of one delivery
+/// differ. It may be broken anywhere, so it is searched as bytes.
+fn without_attempt(body: &[u8]) -> Vec<u8> {
+    const NAME: &[u8] = b"\"attempt_number\"";
+    let Some(start) = body.windows(NAME.len()).position(|window| window == NAME) else {
+        return body.to_vec();
+    };
+    let separator = |byte: &u8| byte.is_ascii_whitespace() || *byte == b':';
+    let value = &body[start + NAME.len()..];
+    let digits = start + NAME.len() + value.iter().take_while(|byte| separator(byte)).count();
+    let (before, after) = body.split_at(digits);
+    let after = after.iter().skip_while(|byte| byte.is_ascii_digit());
+    before.iter().chain(after).copied().collect()
+}
