@@ -48,7 +48,7 @@ Usage: deliver URL --token SECRET [OPTIONS]
   --concurrency N        how many of them at a time, waits for a retry included (1)
   --rate N               how many to start a second (as fast as it goes)
   --duplicate[=PERCENT]  send an event again after the host has acknowledged it (100)
-  --corrupt[=PERCENT]    cut a body off in the middle (100)
+  --corrupt[=PERCENT]    cut a body off before its end (100)
   --backoff SECONDS      the pause after a first attempt, then doubled (1)
   --seed N               send what another run with this seed has sent (something new)
   --report FILE          write down each event and what became of it, as lines of JSON
@@ -66,6 +66,8 @@ const ATTEMPTS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// As many lost events are listed; a problem of the host's is seen in the first few.
 const LISTED: usize = 10;
+/// As many bytes are missing from a corrupt body: few, so that it is still one of a kind.
+const CUT_OFF: usize = 16;
 /// Of an answer, no more is read: the host under test may be anything.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
@@ -209,7 +211,7 @@ impl Provider<'_> {
             let mut body = delivery.event.to_string().into_bytes();
             if let Some(corrupt) = &mut delivery.corrupt {
                 // Content-Length is that of the rest: the request is whole, the JSON in it is not.
-                body.truncate(body.len() / 2);
+                body.truncate(body.len() - CUT_OFF);
                 *corrupt = BASE64_STANDARD.encode(&body);
             }
             let start = Instant::now();
