@@ -145,9 +145,11 @@ struct Delivery {
     /// The body instead, in base64, if it was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     corrupt: Option<String>,
-    duplicated: bool,
-    /// The number of the attempt that was acknowledged, and of its duplicate if there was one.
+    /// The number of the attempt that was acknowledged.
     acknowledged: Option<u32>,
+    /// Whether it was sent again after that, and with what attempt this was acknowledged.
+    duplicated: bool,
+    duplicate_acknowledged: Option<u32>,
     /// Of all attempts, and of those of the duplicate.
     answers: Vec<Answer>,
 }
@@ -181,25 +183,25 @@ impl Provider<'_> {
             id,
             event,
             corrupt: corrupt.then(String::new),
-            duplicated: false,
             acknowledged: None,
+            duplicated: false,
+            duplicate_acknowledged: None,
             answers: Vec::new(),
         };
-        self.attempt(&mut delivery, 1).await;
-        let acknowledged = delivery.acknowledged.take_if(|_| {
+        delivery.acknowledged = self.attempt(&mut delivery, 1).await;
+        if let Some(attempt) = delivery.acknowledged {
             delivery.duplicated = self.random.happens("duplicate", number, self.options.duplicate);
-            delivery.duplicated
-        });
-        if let Some(attempt) = acknowledged {
-            // A provider that lost the 200 goes on with the next attempt.
-            self.attempt(&mut delivery, ATTEMPTS.min(attempt + 1)).await;
-            delivery.acknowledged = delivery.acknowledged.map(|_| attempt);
+            if delivery.duplicated {
+                // A provider that lost the 200 goes on with the next attempt.
+                let next = ATTEMPTS.min(attempt + 1);
+                delivery.duplicate_acknowledged = self.attempt(&mut delivery, next).await;
+            }
         }
         delivery
     }
 
-    /// Tries until the host acknowledges, or the attempts are used up.
-    async fn attempt(&self, delivery: &mut Delivery, first: u32) {
+    /// Tries until the host acknowledges, and says at which attempt; or the attempts are used up.
+    async fn attempt(&self, delivery: &mut Delivery, first: u32) -> Option<u32> {
         let mut backoff = self.options.backoff;
         for attempt in first..=ATTEMPTS {
             if attempt > first {
@@ -222,10 +224,10 @@ impl Provider<'_> {
             let milliseconds = start.elapsed().as_millis();
             delivery.answers.push(Answer { status, milliseconds, words });
             if status.is_some_and(|status| (200..300).contains(&status)) {
-                delivery.acknowledged = Some(attempt);
-                return;
+                return Some(attempt);
             }
         }
+        None
     }
 
     /// One attempt: the status, and what the problem details say.
@@ -309,7 +311,8 @@ impl Summary {
         self.duplicates += u64::from(delivery.duplicated);
         let slowest = delivery.answers.iter().map(|answer| answer.milliseconds).max();
         self.slowest = self.slowest.max(slowest.unwrap_or_default());
-        if let Some(attempt) = delivery.acknowledged {
+        let again = !delivery.duplicated || delivery.duplicate_acknowledged.is_some();
+        if let Some(attempt) = delivery.acknowledged.filter(|_| again) {
             self.delivered += 1;
             self.retried += u64::from(attempt > 1);
             return;

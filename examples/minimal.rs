@@ -30,14 +30,15 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(axum::serve(listener, app).await?)
 }
 
-// Your business logic: a file here. It returns once the number is safe, for 200 means done.
+// Your business logic: a file here. It returns once the number is safe, for 200 means done. A line
+// begins with its break, so that one which a full disk cut off does not spoil the next.
 mod suppression_list {
     use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 
     pub(crate) async fn add(phone: &str) -> std::io::Result<()> {
         let mut list =
             OpenOptions::new().create(true).append(true).open("unsubscribed.txt").await?;
-        list.write_all(format!("{phone:?}\n").as_bytes()).await?;
+        list.write_all(format!("\n{phone:?}").as_bytes()).await?;
         list.flush().await?; // tokio tells of a failed write only here
         list.sync_all().await
     }

@@ -64,7 +64,10 @@ impl SuppressionList {
     fn open(path: &str) -> anyhow::Result<Self> {
         let database = rusqlite::Connection::open(path)?;
         database.execute_batch(
-            "CREATE TABLE IF NOT EXISTS unsubscribed (
+            // A commit is on the disk when it returns, whatever happens then: with SQLite's default a
+            // power cut can bring back the journal, which takes the last commit away again.
+            "PRAGMA synchronous = EXTRA;
+             CREATE TABLE IF NOT EXISTS unsubscribed (
                  event_id TEXT PRIMARY KEY, -- the same on every attempt of a delivery
                  phone TEXT NOT NULL,
                  event TEXT NOT NULL -- the whole event, in canonical form

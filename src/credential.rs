@@ -19,8 +19,8 @@ const MAX_URI: usize = 65_534;
 /// A shared secret and the place of a request in which it travels.
 ///
 /// The contract names the `X-LOX24-Token` header ([`token`](Self::token)) and leaves the place
-/// open, so every place that a webhook URL or a dashboard can fill is here. A secret that could
-/// never match, or that would match what anybody sends, is refused when the credential is made.
+/// open, so every place that a webhook URL or a dashboard can fill is here. A secret that is empty,
+/// or could never match, is refused when the credential is made.
 ///
 /// A request carries a credential when its place holds exactly one value and that value is the
 /// secret, compared in constant time. How long the comparison takes tells the secret's length at
@@ -125,7 +125,8 @@ impl Credential {
     /// # Errors
     ///
     /// [`ConfigError`] for a password that is empty, a user that holds a colon, and for either
-    /// one with a blank or a line break at an end or a control character. The user may be empty.
+    /// one with a blank, a line break or a byte order mark at an end, or a control character. The
+    /// user may be empty.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -163,8 +164,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for an empty name, and for a secret that is empty, has a blank or a line
-    /// break at an end, or is too long for a URI (65,534 bytes, encoded).
+    /// [`ConfigError`] for an empty name, and for a secret that is empty, has a blank, a line break
+    /// or a byte order mark at an end, or is too long for a URI (65,534 bytes, encoded).
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -285,10 +286,16 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
 fn sole_parameter<'a>(head: &'a Parts, parameter: &str) -> Option<&'a str> {
     let mut values = query_pairs(&head.uri).filter_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        decoded(name).eq(parameter.bytes()).then_some(value)
+        is_named(name, parameter).then_some(value)
     });
     let value = values.next()?;
     values.next().is_none().then_some(value)
+}
+
+/// Decoding is what a stranger's query can make dear, so a name of an impossible length is not.
+fn is_named(raw: &str, parameter: &str) -> bool {
+    let possible = parameter.len()..=3 * parameter.len();
+    possible.contains(&raw.len()) && decoded(raw).eq(parameter.bytes())
 }
 
 /// The raw `name=value` pairs of a query.
@@ -343,7 +350,7 @@ fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
     let mut path_and_query = format!("{}?", uri.path());
     for pair in query_pairs(uri) {
         let name = pair.split('=').next().unwrap_or_default();
-        if !decoded(name).eq(parameter.bytes()) {
+        if !is_named(name, parameter) {
             path_and_query.extend([pair, "&"]);
         }
     }
@@ -361,11 +368,13 @@ fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 
-/// Refuses what is empty or blank at an end: the first matches nothing or everything, the second
-/// does not survive a header, and comes from a file or a pasted line.
+/// Refuses what is empty, or has a blank or a mark at an end: the first matches nothing or
+/// everything, the rest comes from a file or a pasted line, and is not what the provider sends.
 fn check_ends(what: &'static str, text: &str) -> Result<(), ConfigError> {
     if text.is_empty() {
         Err(ConfigError(Flaw::Empty(what)))
+    } else if text.starts_with('\u{feff}') {
+        Err(ConfigError(Flaw::ByteOrderMark(what)))
     } else if text.ends_with(['\n', '\r']) {
         Err(ConfigError(Flaw::LineBreak(what)))
     } else if text.trim().len() != text.len() {
@@ -391,6 +400,7 @@ pub struct ConfigError(Flaw);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Flaw {
     Empty(&'static str),
+    ByteOrderMark(&'static str),
     LineBreak(&'static str),
     Blank(&'static str),
     HeaderName,
@@ -405,6 +415,11 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Flaw::Empty(what) => write!(f, "the {what} is empty"),
+            Flaw::ByteOrderMark(what) => write!(
+                f,
+                "the {what} begins with a byte order mark, as one read from a file may do: remove it \
+                 first"
+            ),
             Flaw::LineBreak(what) => write!(
                 f,
                 "the {what} ends with a line break, as one read from a file does: trim it first"

@@ -126,18 +126,19 @@ impl<'de, V: de::Visitor<'de>> de::Visitor<'de> for RawVisitor<V> {
     /// deserializer does not show newtypes.
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
         let mut members = serde_json::Map::new();
-        while let Some(key) = map.next_key::<String>()? {
+        while let Some(key) = map.next_key::<String>().map_err(no_tree_of_json)? {
             if key == self.name && members.is_empty() {
                 let text = map.next_value()?;
                 return self.visit_text(text);
             }
-            members.insert(key, map.next_value()?);
+            members.insert(key, map.next_value().map_err(no_tree_of_json)?);
         }
         self.visit_text(serde_json::Value::Object(members).to_string())
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, tree: D) -> Result<V::Value, D::Error> {
-        let tree: serde_json::Value = de::Deserialize::deserialize(tree)?;
+        let tree: serde_json::Value =
+            de::Deserialize::deserialize(tree).map_err(no_tree_of_json)?;
         self.visit_text(tree.to_string())
     }
 }
@@ -147,6 +148,11 @@ impl<'de, V: de::Visitor<'de>> RawVisitor<V> {
         let entry = std::iter::once((self.name, text));
         self.visitor.visit_map(de::value::MapDeserializer::new(entry))
     }
+}
+
+/// Instead of the deserializer's own error, which may quote what the tree holds.
+fn no_tree_of_json<E: de::Error>(_: E) -> E {
+    E::custom(Fault::NotJson)
 }
 
 // The rules for single values, which both readers keep.

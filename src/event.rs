@@ -56,7 +56,8 @@ use crate::{Rejection, decode};
 /// is handed, and what that has lost or rounded is not to be had: of a doubled field the last value
 /// counts, a number may have become another double, and an unknown field that the tree cannot hold
 /// is refused. A format must be self-describing and keep the names of fields, which compact binary
-/// ones do not: what they write of an event, nothing reads back.
+/// ones do not: what they write of an event, nothing reads back. Nor does RON, but with its
+/// extension `unwrap_newtypes`.
 ///
 /// `Debug` hides the phone number and every text.
 #[derive(Clone, PartialEq, Eq, Hash)]

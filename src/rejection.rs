@@ -132,13 +132,18 @@ impl Rejection {
         rejection
     }
 
-    /// Tells the log of an authentic delivery that is refused: after four of these it is gone.
-    /// Events of another kind are no unsubscribes, and left out.
+    /// Tells the log of an authentic delivery that is refused: after four of these it is gone. One
+    /// of another kind is no unsubscribe; but if the provider ever spells the name differently, all
+    /// of them look like that, so it leaves a trace for those who search.
     pub(crate) fn logged(self) -> Self {
         #[cfg(feature = "tracing")]
-        if !self.is_other_event() {
+        {
             let (code, pointer) = (self.code(), self.pointer());
-            tracing::warn!(code, pointer, "an authentic delivery was refused");
+            if self.is_other_event() {
+                tracing::debug!(code, pointer, "an authentic delivery is of another kind");
+            } else {
+                tracing::warn!(code, pointer, "an authentic delivery was refused");
+            }
         }
         self
     }

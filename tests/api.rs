@@ -54,6 +54,9 @@ fn a_secret_that_could_never_match_is_refused() {
         "the secret ends with a line break, as one read from a file does: trim it first";
     const BLANK: &str = "the secret begins or ends with a blank: trim it first";
 
+    const MARK: &str =
+        "the secret begins with a byte order mark, as one read from a file may do: remove it first";
+
     type Make = fn(&str) -> Result<Credential, ConfigError>;
     let makers: [Make; 4] = [
         |secret| Credential::token(secret),
@@ -71,6 +74,7 @@ fn a_secret_that_could_never_match_is_refused() {
         assert_unusable(make("s3cr3t "), BLANK);
         assert_unusable(make("\ts3cr3t"), BLANK);
         assert_unusable(make("s3cr3t\u{a0}"), BLANK);
+        assert_unusable(make("\u{feff}s3cr3t"), MARK);
     }
 }
 

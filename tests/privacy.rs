@@ -12,6 +12,7 @@ use axum::{Router, routing::post};
 use common::{
     Answer, EXAMPLE, Fields, PATH, SECRET, example, send, signed, signed_by, token, unsigned,
 };
+use serde::de::{Deserialize, Deserializer, Visitor, value::MapDeserializer};
 use tower::{Layer, ServiceBuilder};
 use tower_http::{
     sensitive_headers::SetSensitiveRequestHeadersLayer,
@@ -284,8 +285,50 @@ async fn our_own_log_says_what_is_wrong_and_nothing_personal() {
     // Each authentic delivery that is refused leaves a trace; another kind of event is no loss.
     let refused = statuses.iter().filter(|status| **status == 400).count() - 2;
     assert_eq!(log.matches("an authentic delivery was refused").count(), refused, "{log}");
+    assert!(log.contains("DEBUG") && log.contains("of another kind"), "{log}");
+    assert_hides(&log, &["sms.delivery"]);
     assert!(log.contains("WARN") && log.contains(r#"pointer="/data/user_id""#), "{log}");
     assert!(log.contains("ERROR") && log.contains("the disk is full"), "{log}");
     assert_hides(&log, &[SECRET]);
     assert_hides(&log, &TEXTS);
+}
+
+/// A tree whose keys are numbers, as formats other than JSON have it: the deserializer's own error
+/// quotes the key.
+#[test]
+fn a_number_in_the_place_of_a_name_is_not_repeated() {
+    let phone: u64 = DIGITS.parse().expect("digits");
+    let keys = MapDeserializer::<_, serde::de::value::Error>::new([(phone, ())].into_iter());
+    let newtype = NewtypeDeserializer(keys);
+
+    for error in [
+        UnsubscribeEvent::deserialize(newtype.0.clone()).expect_err("no event"),
+        UnsubscribeEvent::deserialize(newtype).expect_err("no event"),
+    ] {
+        assert_hides(&format!("{error} {error:?}"), &[DIGITS]);
+    }
+}
+
+/// Shows newtypes as such, which most formats do.
+struct NewtypeDeserializer<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for NewtypeDeserializer<D> {
+    type Error = D::Error;
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        visitor.visit_newtype_struct(self.0)
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
 }
