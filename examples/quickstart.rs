@@ -64,9 +64,10 @@ impl SuppressionList {
     fn open(path: &str) -> anyhow::Result<Self> {
         let database = rusqlite::Connection::open(path)?;
         database.execute_batch(
-            // A commit is on the disk when it returns, whatever happens then: with SQLite's default a
-            // power cut can bring back the journal, which takes the last commit away again.
-            "PRAGMA synchronous = EXTRA;
+            // A commit is on the disk when it returns: with SQLite's default, a power cut can bring
+            // back the journal that takes the last commit away again.
+            "PRAGMA journal_mode = WAL;
+             PRAGMA synchronous = FULL;
              CREATE TABLE IF NOT EXISTS unsubscribed (
                  event_id TEXT PRIMARY KEY, -- the same on every attempt of a delivery
                  phone TEXT NOT NULL,
