@@ -1,8 +1,9 @@
 //! Every row of the contract's field table, on every way in: the extractor, `from_parts`,
 //! `from_slice` and `Deserialize`.
 //!
-//! The package `tests/json-features` runs this file once more with the features of `serde_json`
-//! that change how JSON is read.
+//! The packages `tests/json-plain` and `tests/json-features` run this file once more, with none and
+//! with all of the features of `serde_json` that change how JSON is read: here a dev-dependency
+//! (`jsonschema`) turns one of them on.
 
 mod common;
 
