@@ -1,8 +1,9 @@
 //! Every row of the contract's field table, on every way in: the extractor, `from_parts`,
 //! `from_slice` and `Deserialize`.
 //!
-//! The package `tests/json-features` runs this file once more with the features of `serde_json`
-//! that change how JSON is read.
+//! `cargo test` runs this file with one of the features of `serde_json` that change how JSON is read
+//! (the validator of `tests/oracle` turns it on), the package `tests/json-features` with all of them,
+//! and `cargo test -p unsubscribe-webhook` with none.
 
 mod common;
 
