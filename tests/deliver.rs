@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "common/socket.rs"]
+mod socket;
 
 use std::{
     collections::HashSet,
@@ -477,10 +479,7 @@ impl Host {
 
 /// Its address, with the path of the webhook.
 async fn serve(app: Router) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    format!("http://{address}/webhooks/unsubscribe")
+    format!("http://{}/webhooks/unsubscribe", socket::serve(app).await)
 }
 
 struct Run(Output);

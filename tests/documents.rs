@@ -1,6 +1,7 @@
 //! What the documents show is what the repository holds.
 
 const README: &str = include_str!("../README.md");
+const SECURITY: &str = include_str!("../docs/security.md");
 
 #[test]
 fn the_readme_shows_the_minimal_example() {
@@ -18,4 +19,38 @@ fn the_readme_lists_every_example() {
             assert!(README.contains(&format!("| `{name}` |")), "{name}");
         }
     }
+}
+
+#[test]
+fn each_defence_names_a_test_that_exists() {
+    let rows = SECURITY.lines().filter(|line| line.starts_with("| ") && *line != TABLE_HEAD);
+    for row in rows {
+        let shown = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
+        let names: Vec<&str> = shown.split('`').filter(|word| word.contains("::")).collect();
+        assert!(!names.is_empty() || shown.starts_with("measured"), "{row}");
+        for name in names {
+            let (program, test) = name.split_once("::").expect("a program and a test");
+            assert!(tests_of(program).iter().any(|existing| existing == test), "{name}");
+        }
+    }
+}
+
+#[test]
+fn each_advisory_stands_beside_its_defence() {
+    for test in tests_of("advisories") {
+        assert!(SECURITY.contains(&format!("`advisories::{test}`")), "{test}");
+    }
+}
+
+const TABLE_HEAD: &str = "| threat | defence | shown by |";
+
+/// The names of the tests of one program.
+fn tests_of(program: &str) -> Vec<String> {
+    let source = std::fs::read_to_string(format!("tests/{program}.rs")).expect("a test program");
+    let named = |test: &str| {
+        let (head, _) = test.split_once('(')?;
+        Some(head.rsplit("fn ").next()?.to_owned())
+    };
+    let marked = source.split("\n#[test]\n").flat_map(|part| part.split("\n#[tokio::test]\n"));
+    marked.skip(1).filter_map(named).collect()
 }

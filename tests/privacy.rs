@@ -1,40 +1,22 @@
 //! What must appear nowhere: the secret, the phone number, what the person wrote.
 
 mod common;
+#[path = "common/hidden.rs"]
+mod hidden;
 
-use std::{
-    error::Error,
-    io::Write,
-    sync::{Arc, Mutex},
-};
+use std::error::Error;
 
 use axum::{Router, routing::post};
 use common::{
     Answer, EXAMPLE, Fields, PATH, SECRET, example, send, signed, signed_by, token, unsigned,
 };
+use hidden::{DIGITS, Log, PHONE, TEXTS, assert_hides, bad_bodies, trace};
 use serde::de::{Deserialize, Deserializer, Visitor, value::MapDeserializer};
 use tower::{Layer, ServiceBuilder};
-use tower_http::{
-    sensitive_headers::SetSensitiveRequestHeadersLayer,
-    trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
-};
-use tracing_subscriber::fmt::MakeWriter;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use unsubscribe_webhook::{
     Authenticated, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
 };
-
-const PHONE: &str = "+4911113333444";
-/// The digits alone, for a number may come without its sign.
-const DIGITS: &str = "4911113333444";
-const TEXTS: [&str; 5] = [DIGITS, "Es ist", "Benutzertext", "3KCKb5nMD", "baaIou"];
-
-#[track_caller]
-fn assert_hides(output: &str, secrets: &[&str]) {
-    for secret in secrets {
-        assert!(!output.contains(secret), "{secret} in {output}");
-    }
-    assert!(!output.is_empty());
-}
 
 #[test]
 fn debug_hides_secrets() {
@@ -98,30 +80,6 @@ async fn debug_hides_what_the_person_sent() {
     assert_hides(&format!("{error:?} {error:#?}"), &TEXTS);
 }
 
-/// Bodies that are refused at each kind of place, with a phone number and a text in each.
-fn bad_bodies() -> Vec<String> {
-    let fields = Fields::example();
-    let phone = format!("{PHONE:?}");
-    vec![
-        EXAMPLE[..EXAMPLE.len() - 3].to_owned(),
-        format!("{EXAMPLE}{PHONE}"),
-        fields.with("/data/user_id", &phone).text(),
-        fields.with("/id", &phone).text(),
-        fields.with("/name", &phone).text(),
-        fields.with("/data", &phone).text(),
-        fields.with("/data/additional_data/reason/id", &phone).text(),
-        fields.with("/data/phone", "4911113333444").text(),
-        fields.and("/data/phone", &phone).text(),
-        // The phone number as an unknown key, beside and around a fault.
-        fields.and(&format!("/{PHONE}"), "1").without("/id").text(),
-        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").text(),
-        format!(r#"{{"{PHONE}":1,"{PHONE}":2}}"#),
-        format!(r#"{{"name":"phone.unsubscribe","id":{{"{PHONE}":1}}}}"#),
-        format!(r#"["{PHONE}"]"#),
-        phone,
-    ]
-}
-
 #[tokio::test]
 async fn a_refusal_repeats_nothing_of_the_request() {
     let app = common::host(WebhookAuth::new(SECRET).allow_users([3]));
@@ -151,54 +109,12 @@ async fn a_refusal_repeats_nothing_of_the_request() {
 
 /// All that a subscriber at TRACE writes while `app` answers, and the statuses.
 async fn logged(app: &Router, requests: Vec<axum::extract::Request>) -> (String, Vec<u16>) {
-    #[derive(Clone, Default)]
-    struct Captured(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Captured {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl<'a> MakeWriter<'a> for Captured {
-        type Writer = Self;
-
-        fn make_writer(&'a self) -> Self {
-            self.clone()
-        }
-    }
-
-    let captured = Captured::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(captured.clone())
-        .finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let log = Log::start();
     let mut statuses = Vec::new();
     for request in requests {
         statuses.push(send(app, request).await.status);
     }
-    drop(guard);
-    let log = captured.0.lock().expect("no panic").clone();
-    (String::from_utf8(log).expect("UTF-8"), statuses)
-}
-
-fn trace() -> TraceLayer<
-    tower_http::classify::SharedClassifier<tower_http::classify::ServerErrorsAsFailures>,
-    DefaultMakeSpan,
-    DefaultOnRequest,
-    DefaultOnResponse,
-> {
-    let level = tracing::Level::TRACE;
-    TraceLayer::new_for_http()
-        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(level))
-        .on_request(DefaultOnRequest::new().level(level))
-        .on_response(DefaultOnResponse::new().include_headers(true).level(level))
+    (log.stop(), statuses)
 }
 
 #[tokio::test]

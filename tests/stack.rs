@@ -23,7 +23,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
-use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{compression::CompressionLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
 use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
@@ -155,45 +155,6 @@ async fn an_inner_error_stays_the_inner_services() {
     assert_eq!(service.clone().oneshot(signed(EXAMPLE)).await.expect_err("an error"), Mine);
     let refused = service.oneshot(unsigned(EXAMPLE)).await.expect("an answer");
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
-}
-
-#[tokio::test]
-async fn the_inner_service_is_called_only_when_it_is_ready() {
-    /// Panics, as some services do, when it is called without having been ready before.
-    #[derive(Default)]
-    struct Strict(bool);
-
-    impl Clone for Strict {
-        fn clone(&self) -> Self {
-            Self::default()
-        }
-    }
-
-    impl Service<Request> for Strict {
-        type Response = Response<Body>;
-        type Error = Infallible;
-        type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-        fn poll_ready(
-            &mut self,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Result<(), Infallible>> {
-            self.0 = true;
-            std::task::Poll::Ready(Ok(()))
-        }
-
-        fn call(&mut self, _: Request) -> Self::Future {
-            assert!(std::mem::take(&mut self.0), "called while not ready");
-            std::future::ready(Ok(Response::default()))
-        }
-    }
-
-    let mut service =
-        ServiceBuilder::new().layer(WebhookAuth::new(SECRET)).service(Strict::default());
-    for _ in 0..2 {
-        let ready = service.ready().await.expect("it is always ready");
-        assert_eq!(ready.call(signed(EXAMPLE)).await.expect("an answer").status(), StatusCode::OK);
-    }
 }
 
 /// The whole way on hyper: no axum, boxed bodies, a real socket.

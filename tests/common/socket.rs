@@ -1,0 +1,83 @@
+//! A host on a socket, and a client that writes what it likes.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+
+use std::{iter, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::Request};
+use http::{HeaderName, HeaderValue};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::common::Answer;
+
+/// Far beyond what any answer takes: a test that waits so long has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub async fn serve(app: Router) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    address
+}
+
+/// A request's head as text, without its end: a line about the body is to follow.
+pub fn head(request: &Request) -> String {
+    let first = format!("{} {} HTTP/1.1\r\nhost: localhost\r\n", request.method(), request.uri());
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        format!("{name}: {}\r\n", value.to_str().expect("ASCII"))
+    };
+    iter::once(first).chain(request.headers().iter().map(line)).collect()
+}
+
+pub struct Client(TcpStream);
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self(TcpStream::connect(address).await.expect("a connection"))
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.expect("an open connection");
+    }
+
+    /// Sends nothing more, but still listens.
+    pub async fn finish(&mut self) {
+        self.0.shutdown().await.expect("an open connection");
+    }
+
+    /// The next answer, whole.
+    pub async fn answer(&mut self) -> Answer {
+        let first = self.line().await;
+        let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line().await;
+            let Some((name, value)) = line.split_once(": ") else { break };
+            headers.push((name.to_lowercase(), value.to_owned()));
+        }
+        let length = headers.iter().find(|(name, _)| name == "content-length");
+        let length = length.and_then(|(_, length)| length.parse().ok()).expect("a length");
+        let mut body = vec![0; length];
+        let read = timeout(PATIENCE, self.0.read_exact(&mut body)).await;
+        read.expect("in time").expect("the whole body");
+        Answer {
+            status: status.unwrap_or_else(|| panic!("no status: {first}")),
+            headers,
+            body: String::from_utf8(body).expect("UTF-8"),
+            rejection: None,
+        }
+    }
+
+    /// One line of a head, read byte by byte, so that nothing of the body is taken.
+    pub async fn line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("an answer in time");
+            line.push(byte.expect("an answer"));
+        }
+        String::from_utf8(line).expect("UTF-8").trim_end().to_owned()
+    }
+}
