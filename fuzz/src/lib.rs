@@ -2,5 +2,3 @@
 
 pub mod contract;
 pub mod mutate;
-
-pub use unsubscribe_webhook::UnsubscribeEvent;
