@@ -1,11 +1,20 @@
 //! Bytes to an event, or to a refusal that says nothing of them.
 #![no_main]
 
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::LazyLock,
+    task::{Context, Poll, Waker},
+};
+
 use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt, Full};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 use serde::Deserialize;
-use unsubscribe_webhook::{Rejection, UnsubscribeEvent};
+use tower::{Layer, Service, service_fn};
+use unsubscribe_webhook::{Credential, Rejection, UnsubscribeEvent, WebhookAuth};
 use unsubscribe_webhook_fuzz::{
     contract::{self, Fault},
     mutate::{self, Choices},
@@ -20,10 +29,11 @@ fuzz_target!(|body: &[u8]| {
         }
         (Err(rejection), Err(faults)) => {
             assert!(faults.contains(&fault(rejection)), "{rejection}, but {faults:?}");
-            check_silent(rejection);
+            check_silent(rejection, None);
         }
         (result, contract) => panic!("{result:?}, but by the contract {contract:?}"),
     }
+    check_request(body, &result);
     check_deserialize(body, &result);
     check_exact_reader(body, &result);
     // A tree may have lost what the text said, so it may be judged otherwise.
@@ -60,6 +70,31 @@ fn check_canonical(event: &UnsubscribeEvent) {
     assert_eq!(UnsubscribeEvent::deserialize(tree).expect("the canonical form"), *event);
 }
 
+/// A request with this body is judged alike, and its refusal hands over the body.
+fn check_request(body: &[u8], result: &Result<UnsubscribeEvent, Rejection>) {
+    static AUTHENTIC: LazyLock<Parts> = LazyLock::new(|| {
+        let mut request = Request::new(Full::<Bytes>::default());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Credential::token("s3cr3t").expect("usable").sign(&mut request);
+        let passed = service_fn(async |request: Request<Full<Bytes>>| {
+            let mut response = Response::<Full<Bytes>>::default();
+            response.extensions_mut().insert(request.into_parts().0);
+            Ok::<_, Infallible>(response)
+        });
+        let answer = at_once(WebhookAuth::new("s3cr3t").layer(passed).call(request));
+        answer.ok().and_then(|mut answer| answer.extensions_mut().remove()).expect("it passed")
+    });
+    let body = Bytes::copy_from_slice(body);
+    match (UnsubscribeEvent::from_parts(&AUTHENTIC, body.clone()), result) {
+        (Ok(event), Ok(expected)) => assert_eq!(event, *expected),
+        (Err(rejection), Err(expected)) => {
+            assert_eq!(fault(&rejection), fault(expected));
+            check_silent(&rejection, Some(&body));
+        }
+        (request, result) => panic!("{request:?} as a request, but {result:?}"),
+    }
+}
+
 /// `Deserialize` reads the same event, or names the same field.
 fn check_deserialize(body: &[u8], result: &Result<UnsubscribeEvent, Rejection>) {
     match (serde_json::from_slice::<UnsubscribeEvent>(body), result) {
@@ -87,8 +122,9 @@ fn check_exact_reader(body: &[u8], result: &Result<UnsubscribeEvent, Rejection>)
     assert_eq!(exact.map_err(|refused| fault(&refused)), result.clone().map_err(|r| fault(&r)));
 }
 
-/// A refusal's texts are made of its code, its pointer and constants, and of nothing that was sent.
-fn check_silent(rejection: &Rejection) {
+/// A refusal's texts are made of its code, its pointer and constants, and of nothing that was sent
+/// but its length.
+fn check_silent(rejection: &Rejection, body: Option<&Bytes>) {
     const DETAILS: [(&str, &str); 13] = [
         ("not_json", "The body is not JSON text in UTF-8."),
         ("missing_field", "The field is missing."),
@@ -121,29 +157,31 @@ fn check_silent(rejection: &Rejection) {
     assert_eq!(
         format!("{rejection:?}"),
         format!(
-            "Rejection {{ status: 400, code: {code:?}, pointer: {pointer:?}, body_length: None, .. }}"
+            "Rejection {{ status: 400, code: {code:?}, pointer: {pointer:?}, body_length: {:?}, .. }}",
+            body.map(Bytes::len)
         )
     );
-    assert!(rejection.body().is_none());
-    let response = http::Response::<Full<Bytes>>::from(rejection.clone());
+    assert_eq!(rejection.body(), body);
+    let response = Response::<Full<Bytes>>::from(rejection.clone());
     assert_eq!(response.status(), 400);
     assert_eq!(response.headers().len(), 1);
     assert_eq!(response.headers()["content-type"], "application/problem+json");
     let kind =
         "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/struct.Rejection.html";
     let title = "Invalid webhook request's body structure";
+    let answer = at_once(response.into_body().collect()).expect("a body in memory");
     assert_eq!(
-        in_memory(response.into_body()),
+        answer.to_bytes(),
         format!(
             r#"{{"type":"{kind}#{code}","title":"{title}","status":400,"detail":"{detail}","code":"{code}"{member}}}"#
         )
     );
 }
 
-fn in_memory(body: Full<Bytes>) -> Bytes {
-    let mut frame = std::pin::pin!(body.collect());
-    match frame.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
-        std::task::Poll::Ready(Ok(body)) => body.to_bytes(),
-        _ => panic!("a body in memory is there"),
+/// Nothing here waits, so the first poll is the last.
+fn at_once<F: Future>(future: F) -> F::Output {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
     }
 }
