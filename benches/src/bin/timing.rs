@@ -1,0 +1,390 @@
+//! Whether the time of a refusal tells how much of a guessed secret is right: `timing`, after
+//! dudect (Reparaz, Balasch, Verbauwhede, 2017), through the public service.
+//!
+//! Guesses of several classes come in random order, and only the call that decides is timed.
+//! Welch's t-test compares each class with guesses that are wrong in every byte. As in dudect, the
+//! test is repeated with the slowest samples cropped, at 100 percentiles of both classes together
+//! from 7 % to 99.9 %, and the largest |t| counts. Guesses of the right length must stay below 4.5;
+//! a comparison that stops early must not, or else the machine is too noisy to see anything.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    hash::{BuildHasher, RandomState},
+    hint::black_box,
+    process::ExitCode,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use tower::{Layer, Service};
+use unsubscribe_webhook::{Credential, WebhookAuth};
+
+const RUNS: usize = 3;
+const SAMPLES: usize = 1_000_000;
+const WARM_UP: usize = 20_000;
+const LIMIT: f64 = 4.5;
+
+/// Long for a secret: what each of its bytes would add to the time adds up.
+const LENGTH: usize = 256;
+
+const TOKEN: HeaderName = HeaderName::from_static("x-lox24-token");
+
+fn main() -> ExitCode {
+    let mut random = Random::new();
+    let (mut leaks, mut blind) = (false, false);
+    println!("{SAMPLES} samples a class, secrets of {LENGTH} bytes, times in ns");
+    for run in 1..=RUNS {
+        println!("\nrun {run}{:>55} {:>10} {:>8} {:>8}", "mean", "difference", "± 95 %", "max |t|");
+        for case in CASES {
+            let secret = random.secret();
+            let mut stands_out = false;
+            for (class, result) in CLASSES[1..].iter().zip((case.measure)(&secret, &mut random)) {
+                println!("{:<22} {:<29} {result}", case.name, class.name);
+                stands_out |= class.length == LENGTH && result.t >= LIMIT;
+            }
+            if case.is_control {
+                blind |= !stands_out;
+            } else {
+                leaks |= stands_out;
+            }
+        }
+    }
+    println!();
+    if leaks {
+        println!("FAILED: the time of a refusal tells how much of a guess is right.");
+    }
+    if blind {
+        println!("FAILED: not able to see. A comparison that leaks does not show here and now.");
+    }
+    if !leaks && !blind {
+        println!("No guess of the right length stands out (|t| < {LIMIT}), and the controls leak.");
+    }
+    ExitCode::from(u8::from(leaks || blind))
+}
+
+/// Guesses that are wrong in some of the secret's bytes.
+struct Class {
+    name: &'static str,
+    /// One of another length is reported, but not judged: the length is not hidden.
+    length: usize,
+    wrong: fn(usize) -> bool,
+}
+
+/// The first one is what the others are compared with.
+const CLASSES: [Class; 7] = [
+    Class { name: "wrong in every byte", length: LENGTH, wrong: |_| true },
+    Class { name: "wrong in every byte, again", length: LENGTH, wrong: |_| true },
+    Class { name: "wrong in the first byte", length: LENGTH, wrong: |at| at == 0 },
+    Class { name: "wrong in the last byte", length: LENGTH, wrong: |at| at == LENGTH - 1 },
+    Class { name: "wrong in the last half", length: LENGTH, wrong: |at| at >= LENGTH / 2 },
+    Class { name: "a byte shorter, not judged", length: LENGTH - 1, wrong: |_| false },
+    Class { name: "a byte longer, not judged", length: LENGTH + 1, wrong: |_| false },
+];
+
+/// What decides on the guesses.
+struct Case {
+    name: &'static str,
+    is_control: bool,
+    measure: fn(&str, &mut Random) -> Vec<Measured>,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        name: "token",
+        is_control: false,
+        measure: |secret, random| {
+            measure(WebhookAuth::new(secret).layer(Inner), by_header, secret, random)
+        },
+    },
+    Case {
+        name: "last of two tokens",
+        is_control: false,
+        measure: |secret, random| {
+            let last = Credential::token(secret).expect("usable");
+            let auth = WebhookAuth::new(random.secret()).or(last);
+            measure(auth.layer(Inner), by_header, secret, random)
+        },
+    },
+    Case {
+        name: "query parameter",
+        is_control: false,
+        measure: |secret, random| {
+            let auth = WebhookAuth::with(Credential::query("token", secret).expect("usable"));
+            measure(auth.layer(Inner), by_query, secret, random)
+        },
+    },
+    Case {
+        name: "control: ==",
+        is_control: true,
+        measure: |secret, random| {
+            let service = Naive { secret: secret.into(), same: |given, secret| given == secret };
+            measure(service, by_header, secret, random)
+        },
+    },
+    Case {
+        name: "control: byte by byte",
+        is_control: true,
+        measure: |secret, random| {
+            let same = |given: &[u8], secret: &[u8]| {
+                given.len() == secret.len() && given.iter().zip(secret).all(|(a, b)| a == b)
+            };
+            measure(Naive { secret: secret.into(), same }, by_header, secret, random)
+        },
+    },
+];
+
+/// Each class but the first, compared with it.
+fn measure<S: Service<Request<()>>>(
+    mut service: S,
+    request: fn(&[u8]) -> Request<()>,
+    secret: &str,
+    random: &mut Random,
+) -> Vec<Measured> {
+    let masks = CLASSES.map(|class| {
+        std::array::from_fn::<u8, { LENGTH + 1 }, _>(|at| if (class.wrong)(at) { 0xff } else { 0 })
+    });
+    let lengths = CLASSES.map(|class| class.length);
+    let mut padded = [b'a'; LENGTH + 1];
+    padded[..LENGTH].copy_from_slice(secret.as_bytes());
+
+    let schedule = random.schedule();
+    let mut ticks = vec![0; schedule.len()];
+    let (start, first) = (Instant::now(), now());
+    for (class, ticks) in schedule.iter().zip(&mut ticks) {
+        // Whatever the class, the same work on the same memory makes the guess.
+        let flip = random.flip();
+        let mask = &masks[usize::from(*class)];
+        let guess: [u8; LENGTH + 1] = std::array::from_fn(|at| padded[at] ^ (mask[at] & flip));
+        let request = request(black_box(&guess[..lengths[usize::from(*class)]]));
+        *ticks = timed(&mut service, request);
+    }
+    let ns_per_tick = start.elapsed().as_nanos() as f64 / (now() - first) as f64;
+
+    let mut classes = CLASSES.map(|_| Vec::with_capacity(SAMPLES));
+    for (class, ticks) in schedule.iter().zip(&ticks).skip(WARM_UP) {
+        classes[usize::from(*class)].push(*ticks as f64 * ns_per_tick);
+    }
+    let [reference, others @ ..] = classes.map(Sorted::new);
+    others.iter().map(|class| Measured::new(class, &reference)).collect()
+}
+
+/// The call that decides, and nothing else.
+#[inline(never)]
+fn timed<S: Service<Request<()>>>(service: &mut S, request: Request<()>) -> u64 {
+    let request = black_box(request);
+    let start = now();
+    let future = black_box(service.call(request));
+    let ticks = now() - start;
+    drop(future);
+    ticks
+}
+
+#[cfg(target_arch = "x86_64")]
+fn now() -> u64 {
+    use std::arch::x86_64::{_mm_lfence, _rdtsc};
+    // SAFETY: every x86-64 has both instructions. The fences keep the call on its side of the clock.
+    unsafe {
+        _mm_lfence();
+        let ticks = _rdtsc();
+        _mm_lfence();
+        ticks
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn now() -> u64 {
+    static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    START.elapsed().as_nanos() as u64
+}
+
+fn by_header(guess: &[u8]) -> Request<()> {
+    let mut request = Request::new(());
+    request.headers_mut().insert(TOKEN, HeaderValue::from_bytes(guess).expect("letters"));
+    request
+}
+
+fn by_query(guess: &[u8]) -> Request<()> {
+    let mut request = Request::new(());
+    *request.uri_mut() = Uri::try_from([b"/?token=", guess].concat()).expect("letters");
+    request
+}
+
+/// The samples of a class, and the sums of the fastest: of as many as the index says.
+struct Sorted {
+    times: Vec<f64>,
+    sums: Vec<Sums>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Sums {
+    times: f64,
+    squares: f64,
+}
+
+impl Sorted {
+    fn new(mut times: Vec<f64>) -> Self {
+        times.sort_by(f64::total_cmp);
+        let mut sum = Sums::default();
+        let mut sums = vec![sum];
+        for time in &times {
+            sum.times += time;
+            sum.squares += time * time;
+            sums.push(sum);
+        }
+        Self { times, sums }
+    }
+
+    fn up_to(&self, limit: f64) -> Sample {
+        let index = self.times.partition_point(|time| *time <= limit);
+        let (number, sum) = (index as f64, self.sums[index]);
+        let mean = sum.times / number;
+        Sample { number, mean, variance: (sum.squares - sum.times * mean) / (number - 1.0) }
+    }
+}
+
+struct Sample {
+    number: f64,
+    mean: f64,
+    variance: f64,
+}
+
+/// A class beside the reference.
+struct Measured {
+    /// Of the fastest nine tenths of both.
+    mean: f64,
+    difference: f64,
+    /// Half of the difference's interval of 95 %.
+    error: f64,
+    /// The largest of all crops.
+    t: f64,
+}
+
+impl Measured {
+    fn new(class: &Sorted, reference: &Sorted) -> Self {
+        let mut all = [&class.times[..], &reference.times[..]].concat();
+        all.sort_by(f64::total_cmp);
+        let cropped = |part: f64| {
+            let limit = all[((all.len() - 1) as f64 * part) as usize];
+            Difference::new(&class.up_to(limit), &reference.up_to(limit))
+        };
+        // dudect's percentiles, and one test of everything.
+        let parts = (1..=100).map(|step| 1.0 - 0.5_f64.powf(f64::from(step) / 10.0)).chain([1.0]);
+        let t = parts.map(|part| cropped(part).t()).fold(0.0, f64::max);
+
+        let Difference { of_means, error } = cropped(0.9);
+        let mean = class.up_to(all[all.len() * 9 / 10]).mean;
+        Self { mean, difference: of_means, error: 1.96 * error, t }
+    }
+}
+
+struct Difference {
+    of_means: f64,
+    error: f64,
+}
+
+impl Difference {
+    fn new(class: &Sample, reference: &Sample) -> Self {
+        let variance = class.variance / class.number + reference.variance / reference.number;
+        Self { of_means: class.mean - reference.mean, error: variance.sqrt() }
+    }
+
+    /// Welch's t, without its sign; nothing where the crop leaves one class no samples to speak of.
+    fn t(&self) -> f64 {
+        if self.error > 0.0 { (self.of_means / self.error).abs() } else { 0.0 }
+    }
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mean, difference, error, t } = self;
+        write!(f, "{mean:>8.1} {difference:>10.3} {error:>8.3} {t:>8.1}")
+    }
+}
+
+/// SplitMix64, with a seed of the operating system: a secret here only has to be another each time.
+struct Random(u64);
+
+impl Random {
+    fn new() -> Self {
+        Self(RandomState::new().hash_one(0))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+
+    /// Letters from `a` to `o`: where their low bits flip, a header and a query still take them.
+    fn secret(&mut self) -> String {
+        (0..LENGTH).map(|_| char::from(b'a' + self.below(15) as u8)).collect()
+    }
+
+    /// What makes a byte of the secret wrong.
+    fn flip(&mut self) -> u8 {
+        1 + self.below(15) as u8
+    }
+
+    /// The classes of all guesses: any for warming up, then equally many of each in random order.
+    fn schedule(&mut self) -> Vec<u8> {
+        let mut classes: Vec<u8> = (0..CLASSES.len() as u8)
+            .flat_map(|class| std::iter::repeat_n(class, SAMPLES))
+            .collect();
+        for index in (1..classes.len()).rev() {
+            classes.swap(index, self.below(index + 1));
+        }
+        let warm_up = classes[..WARM_UP].to_vec();
+        [warm_up, classes].concat()
+    }
+}
+
+/// What a guess would get in, if there were one that is right.
+#[derive(Clone)]
+struct Inner;
+
+impl Service<Request<()>> for Inner {
+    type Response = Response<Bytes>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Bytes>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<()>) -> Self::Future {
+        unreachable!("every guess is wrong")
+    }
+}
+
+/// The control: the look at the header that leaks.
+struct Naive {
+    secret: Vec<u8>,
+    same: fn(&[u8], &[u8]) -> bool,
+}
+
+impl Service<Request<()>> for Naive {
+    type Response = Response<Bytes>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Bytes>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<()>) -> Self::Future {
+        assert!(!(self.same)(request.headers()[TOKEN].as_bytes(), &self.secret));
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        ready(Ok(response))
+    }
+}
