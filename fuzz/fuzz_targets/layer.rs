@@ -444,7 +444,8 @@ fn expected(case: &Case, request: &Request<Untouchable>) -> Expected {
 }
 
 fn has_no_blank_end(text: &str) -> bool {
-    !text.starts_with(char::is_whitespace) && !text.ends_with(char::is_whitespace)
+    let starts = text.starts_with(|c: char| c.is_whitespace() || c == '\u{feff}');
+    !starts && !text.ends_with(char::is_whitespace)
 }
 
 fn is_printable_ascii(text: &str) -> bool {
