@@ -283,8 +283,8 @@ fn a_content_length_is_a_promise_for_which_no_room_is_made() {
     }
 }
 
-/// RUSTSEC-2022-0086: slack-morphism printed secrets by `Debug` into logs. Here everything that a
-/// host can print is printed, and everything that axum and hyper say is heard.
+/// RUSTSEC-2022-0086: slack-morphism printed secrets by `Debug` into logs. Here all that a host can
+/// print is printed, and whatever the stack around it says, at any level, is heard.
 #[tokio::test]
 async fn no_log_holds_a_secret_a_number_or_a_text() {
     async fn handler(
@@ -346,7 +346,8 @@ async fn no_log_holds_a_secret_a_number_or_a_text() {
             *request.uri_mut() = uri.parse().expect("a URI");
             let mut client = Client::connect(address).await;
             client.send(whole(&request, &body)).await;
-            assert_eq!(client.answer().await.status, status, "{body}");
+            let answer = client.answer().await;
+            assert_eq!(answer.status, status, "{:?}: {body}", place.credential);
         }
     }
     let log = log.stop();
@@ -526,8 +527,8 @@ async fn a_body_that_never_ends_holds_nothing_up() {
         client.send(unfinished(&signed(""))).await;
         slow.push(client);
     }
-    until(|| requests.count() == SLOW).await;
-    assert_eq!(heads.count(), 0, "nothing of the requests is kept but their bodies");
+    until("all are on their way", || requests.count() == SLOW).await;
+    until("nothing is kept of them but their bodies", || heads.count() == 0).await;
 
     let mut stranger = Client::connect(address).await;
     stranger.send(unfinished(&unsigned(""))).await;
@@ -550,17 +551,17 @@ async fn a_body_that_never_ends_holds_nothing_up() {
         );
     }
     drop(slow);
-    until(|| requests.count() == 0).await;
+    until("all are gone", || requests.count() == 0).await;
     assert_eq!(events.load(Ordering::Relaxed), 1, "what was cut off is no event");
 }
 
-async fn until(holds: impl Fn() -> bool) {
+async fn until(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("in time");
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
 }
 
 /// What tower's documentation warns of: a middleware that calls a clone of its inner service, when it

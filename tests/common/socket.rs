@@ -59,7 +59,9 @@ impl Client {
             headers.push((name.to_lowercase(), value.to_owned()));
         }
         let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length.and_then(|(_, length)| length.parse().ok()).expect("a length");
+        let length = length
+            .and_then(|(_, length)| length.parse().ok())
+            .unwrap_or_else(|| panic!("no length: {first}"));
         let mut body = vec![0; length];
         let read = timeout(PATIENCE, self.0.read_exact(&mut body)).await;
         read.expect("in time").expect("the whole body");
