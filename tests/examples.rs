@@ -502,9 +502,9 @@ async fn the_hardened_host_answers_a_stranger_before_the_body() {
     assert_last_answer(stranger.answer().await, 401, "unauthorized");
 
     // All of a body may be sent before anybody looks for an answer: it is there.
-    let large = " ".repeat(4_000_000);
+    let large = " ".repeat(16_000_000); // more than the sockets hold
     let (head, _) = on_the_wire("wrong");
-    let head = head.replace(&format!("Length: {}", EXAMPLE.len()), "Length: 4000000");
+    let head = head.replace(&format!("Length: {}", EXAMPLE.len()), "Length: 16000000");
     let mut stranger = Wire::open(&host, head + &large).await;
     assert_last_answer(stranger.answer().await, 401, "unauthorized");
     stranger.assert_closed().await;
@@ -519,6 +519,19 @@ async fn the_hardened_host_answers_500_when_storing_takes_too_long() {
     database.execute_batch("ROLLBACK").expect("no lock");
     assert_acknowledged(host.send(signed(EXAMPLE)).await);
     assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_500_when_a_request_takes_too_long() {
+    let settings = [("MAX_REQUESTS", "1"), ("BODY_TIMEOUT", "1.8"), ("REQUEST_TIMEOUT", "2")];
+    let (_folder, host) = hardened(&settings);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head.clone() + &body[..100]).await;
+    under_way.assert_silent().await;
+    // Waits for its turn, and has little time left for its body then.
+    let mut waiting = Wire::open(&host, head + &body[..100]).await;
+    assert_last_answer(under_way.answer().await, 400, "body_incomplete");
+    assert_last_answer(waiting.answer().await, 500, "server_error");
 }
 
 #[tokio::test]
@@ -631,6 +644,7 @@ async fn the_hardened_host_stops_when_the_requests_under_way_are_answered() {
     idle.assert_closed().await;
     let refused = TcpStream::connect(&host.address).await.expect_err("it listens no more");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    under_way.assert_silent().await;
     under_way.send(&body[100..]).await;
     let mut answer = under_way.answer().await;
     assert_eq!(common::header(&answer, "connection"), ["close"]);
