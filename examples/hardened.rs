@@ -16,7 +16,7 @@
 //! | `REQUEST_TIMEOUT`  | from the head of an authentic request to its answer    | 20                |
 //! | `SHUTDOWN_TIMEOUT` | for the requests that are under way at the end         | 25                |
 //! | `MAX_CONNECTIONS`  | open at once                                           | 320               |
-//! | `MAX_REQUESTS`     | authentic requests under way at once, others wait     | 64                |
+//! | `MAX_REQUESTS`     | authentic requests under way at once; others wait      | 64                |
 
 use std::{
     collections::BTreeMap,
@@ -105,7 +105,7 @@ impl Limits {
     }
 }
 
-// The disk is slower than two threads are, and each has a heap of its own, which a flood fills.
+// The disk is slower than two threads are, and every thread has a heap of its own for a flood to fill.
 #[tokio::main(worker_threads = 2)]
 async fn main() -> anyhow::Result<()> {
     let colours = io::stderr().is_terminal();
@@ -121,7 +121,7 @@ async fn main() -> anyhow::Result<()> {
     let layers = ServiceBuilder::new()
         .layer(auth)
         .layer(middleware::from_fn_with_state(Queue::new(&limits), answer_in_time))
-        // For the body as a whole: a limit of the pause between two bytes would never end.
+        // For the body as a whole. A limit of the pauses would let a byte a second go on and on.
         .layer(RequestBodyDeadlineLayer::new(limits.body_timeout))
         .layer(DefaultBodyLimit::max(BODY_LIMIT));
     let app = Router::new()
