@@ -4,9 +4,10 @@ mod common;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, Read},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -14,12 +15,17 @@ use axum::{
     extract::Request,
 };
 use common::{
-    Answer, EXAMPLE, Fields, SECRET, assert_received, assert_refused_on_the_wire, detail, program,
-    read, signed, signed_by, token, unsigned,
+    Answer, EXAMPLE, Fields, PATH, SECRET, assert_received, assert_refused_on_the_wire, detail,
+    program, read, signed, signed_by, token, unsigned,
 };
 use http::HeaderValue;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 use unsubscribe_webhook::UnsubscribeEvent;
 
 const PHONE: &str = "+4911113333444";
@@ -36,10 +42,10 @@ struct Program {
 impl Program {
     /// Starts an example in a folder of its own, without settings but these.
     fn start(name: &str, folder: &TempDir, settings: &[(&str, &str)]) -> Self {
-        Self::run(command(name, folder, settings))
+        Self::run(&mut command(name, folder, settings))
     }
 
-    fn run(mut command: Command) -> Self {
+    fn run(command: &mut Command) -> Self {
         let mut child = command.spawn().expect("the example starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
         let mut greeting = String::new();
@@ -65,12 +71,21 @@ impl Program {
         answer.body
     }
 
-    /// Stops it as a person or a supervisor does, and returns the rest of what it printed.
-    fn stop(mut self, signal: &str) -> String {
+    fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let kill = format!("kill {signal} {pid}"); // the shell's own: there may be no other
         assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
-        assert!(self.child.wait().expect("its end").success(), "after {signal}");
+    }
+
+    /// Stops it as a person or a supervisor does, and returns what it printed.
+    fn stop(self, signal: &str) -> String {
+        self.signal(signal);
+        self.end()
+    }
+
+    /// Waits until it has ended, and returns what it printed.
+    fn end(mut self) -> String {
+        assert!(self.child.wait().expect("its end").success());
         let mut rest = self.greeting.clone();
         self.stdout.read_to_string(&mut rest).expect("its output");
         rest
@@ -278,7 +293,7 @@ async fn minimal_answers_500_while_it_cannot_store() {
     limited.args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\""]).arg(minimal.get_program());
     limited.env_clear().current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
     limited.envs([("BIND_ADDR", "127.0.0.1:0"), ("WEBHOOK_SECRET", SECRET)]);
-    let host = Program::run(limited);
+    let host = Program::run(&mut limited);
     assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
 }
 
@@ -337,4 +352,345 @@ fn files(folder: &Path) -> Vec<Bytes> {
     let entries = fs::read_dir(folder).expect("the folder");
     let read = |entry: Result<fs::DirEntry, _>| fs::read(entry.expect("a file").path());
     entries.map(|entry| read(entry).expect("its content").into()).collect()
+}
+
+/// Longer than any timeout under test: what takes as long hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection on which a test says what no client would.
+struct Wire(TcpStream);
+
+impl Wire {
+    async fn open(host: &Program, text: impl AsRef<[u8]>) -> Self {
+        let mut wire = Self(TcpStream::connect(&host.address).await.expect("a connection"));
+        wire.send(text).await;
+        wire
+    }
+
+    async fn send(&mut self, text: impl AsRef<[u8]>) {
+        self.0.write_all(text.as_ref()).await.expect("it is sent");
+    }
+
+    /// The next answer.
+    async fn answer(&mut self) -> Answer {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("in time");
+            head.push(char::from(byte.expect("an answer")));
+        }
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines.next().and_then(|line| line.get(9..12)).expect("a status");
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").expect("a header"))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let length = headers.iter().find(|(name, _)| name == "content-length").expect("a length");
+        let mut body = vec![0; length.1.parse().expect("a number")];
+        self.0.read_exact(&mut body).await.expect("a body");
+        Answer {
+            status: status.parse().expect("a number"),
+            headers,
+            body: String::from_utf8(body).expect("UTF-8"),
+            rejection: None,
+        }
+    }
+
+    /// Asserts that the host closes the connection without another word.
+    async fn assert_closed(mut self) {
+        let rest = timeout(PATIENCE, self.0.read_u8()).await.expect("it stays open");
+        let closed = [io::ErrorKind::UnexpectedEof, io::ErrorKind::ConnectionReset];
+        assert!(closed.contains(&rest.expect_err("nothing").kind()));
+    }
+
+    /// Asserts that the host says nothing, and does not close the connection.
+    async fn assert_silent(&mut self) {
+        let more = timeout(Duration::from_millis(200), self.0.read_u8()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+}
+
+/// A delivery as it goes over the wire, in two parts: the head, and the contract's example.
+fn on_the_wire(token: &str) -> (String, &'static str) {
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nHost: x\r\nX-LOX24-Token: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        EXAMPLE.len(),
+    );
+    (head, EXAMPLE)
+}
+
+fn delivery() -> String {
+    let (head, body) = on_the_wire(SECRET);
+    head + body
+}
+
+/// The hardened host in a folder of its own.
+fn hardened(settings: &[(&str, &str)]) -> (TempDir, Program) {
+    let folder = folder();
+    let settings = [&[("WEBHOOK_SECRET", SECRET)], settings].concat();
+    let host = Program::start("hardened", &folder, &settings);
+    (folder, host)
+}
+
+/// A refusal after which the connection is closed, because its body may be unread.
+#[track_caller]
+fn assert_last_answer(mut answer: Answer, status: u16, code: &str) {
+    assert_eq!(common::header(&answer, "connection"), ["close"]);
+    answer.headers.retain(|(name, _)| name != "connection");
+    assert_answer(&answer, status, code, None);
+}
+
+#[tokio::test]
+async fn the_hardened_host_keeps_each_unsubscribe_once() {
+    let (folder, host) = hardened(&[]);
+    for _ in 0..2 {
+        assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    }
+    assert_acknowledged(host.send(signed(r#"{"name":"sms.delivery"}"#)).await);
+    assert_last_answer(host.send(unsigned(EXAMPLE)).await, 401, "unauthorized");
+    assert_answer(&host.send(signed("{")).await, 400, "not_json", None);
+    let large = EXAMPLE.to_owned() + &" ".repeat(64 * 1024);
+    assert_last_answer(host.send(signed(large)).await, 400, "body_too_large");
+
+    let rows = stored(&folder);
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].0, PHONE);
+    let event: UnsubscribeEvent = serde_json::from_str(&rows[0].1).expect("an event");
+    assert_eq!(event, common::example());
+    assert!(host.stop("-INT").ends_with("Stopped.\n"));
+}
+
+#[tokio::test]
+async fn the_hardened_host_does_not_wait_for_a_head() {
+    let (_folder, host) = hardened(&[("HEAD_TIMEOUT", "0.5")]);
+    let start = Instant::now();
+    let silent = Wire::open(&host, "").await;
+    let in_the_head = Wire::open(&host, &delivery()[..50]).await;
+    let mut idle = Wire::open(&host, delivery()).await;
+    assert_acknowledged(idle.answer().await);
+    for wire in [silent, in_the_head, idle] {
+        wire.assert_closed().await;
+    }
+    assert!(start.elapsed() >= Duration::from_millis(450));
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_a_slow_body_in_time() {
+    let (folder, host) = hardened(&[("BODY_TIMEOUT", "0.5")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut unfinished = Wire::open(&host, head.clone() + &body[..100]).await;
+    assert_last_answer(unfinished.answer().await, 400, "body_incomplete");
+    unfinished.assert_closed().await;
+
+    // For the body as a whole: no pause between two bytes is long.
+    let (mut answers, mut bytes) =
+        TcpStream::connect(&host.address).await.expect("it").into_split();
+    let drip = tokio::spawn(async move {
+        bytes.write_all(head.as_bytes()).await?;
+        for byte in body.as_bytes() {
+            sleep(Duration::from_millis(20)).await;
+            bytes.write_all(&[*byte]).await?;
+        }
+        io::Result::Ok(())
+    });
+    let mut answer = [0; 12];
+    timeout(PATIENCE, answers.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 400");
+    drip.abort();
+    assert_eq!(stored(&folder), []);
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_a_stranger_before_the_body() {
+    let (_folder, host) = hardened(&[("BODY_TIMEOUT", "60"), ("REQUEST_TIMEOUT", "61")]);
+    let mut stranger = Wire::open(&host, on_the_wire("wrong").0).await;
+    assert_last_answer(stranger.answer().await, 401, "unauthorized");
+
+    // All of a body may be sent before anybody looks for an answer: it is there.
+    let large = " ".repeat(16_000_000); // more than the sockets hold
+    let (head, _) = on_the_wire("wrong");
+    let head = head.replace(&format!("Length: {}", EXAMPLE.len()), "Length: 16000000");
+    let mut stranger = Wire::open(&host, head + &large).await;
+    assert_last_answer(stranger.answer().await, 401, "unauthorized");
+    stranger.assert_closed().await;
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_500_when_storing_takes_too_long() {
+    let (folder, host) = hardened(&[("BODY_TIMEOUT", "0.5"), ("REQUEST_TIMEOUT", "1")]);
+    let database = rusqlite::Connection::open(folder.path().join("unsubscribed.db")).expect("it");
+    database.execute_batch("BEGIN IMMEDIATE").expect("a lock");
+    assert_last_answer(host.send(signed(EXAMPLE)).await, 500, "server_error");
+    database.execute_batch("ROLLBACK").expect("no lock");
+    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_500_when_a_request_takes_too_long() {
+    let settings = [("MAX_REQUESTS", "1"), ("BODY_TIMEOUT", "1.8"), ("REQUEST_TIMEOUT", "2")];
+    let (_folder, host) = hardened(&settings);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head.clone() + &body[..100]).await;
+    under_way.assert_silent().await;
+    // Waits for its turn, and has little time left for its body then.
+    let mut waiting = Wire::open(&host, head + &body[..100]).await;
+    assert_last_answer(under_way.answer().await, 400, "body_incomplete");
+    assert_last_answer(waiting.answer().await, 500, "server_error");
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_500_while_it_cannot_store() {
+    let (folder, host) = hardened(&[]);
+    let database = rusqlite::Connection::open(folder.path().join("unsubscribed.db")).expect("it");
+    database.execute("ALTER TABLE unsubscribed RENAME TO gone", []).expect("renamed");
+    assert_last_answer(host.send(signed(EXAMPLE)).await, 500, "server_error");
+    database.execute("ALTER TABLE gone RENAME TO unsubscribed", []).expect("renamed");
+    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_gives_the_places_of_silent_connections_to_newcomers() {
+    let (_folder, host) = hardened(&[("MAX_CONNECTIONS", "3"), ("HEAD_TIMEOUT", "60")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head + &body[..100]).await;
+    under_way.assert_silent().await;
+    let oldest = Wire::open(&host, &delivery()[..50]).await;
+    let mut youngest = Wire::open(&host, "").await;
+    youngest.assert_silent().await;
+
+    let mut delivered = Wire::open(&host, delivery()).await;
+    assert_acknowledged(delivered.answer().await);
+    oldest.assert_closed().await;
+    youngest.assert_silent().await;
+
+    // The oldest connection of all, but the last one without a request.
+    under_way.send(&body[100..]).await;
+    assert_acknowledged(under_way.answer().await);
+    let mut newcomers = Vec::new();
+    for gone in [youngest, delivered] {
+        let mut newcomer = Wire::open(&host, delivery()).await;
+        assert_acknowledged(newcomer.answer().await);
+        gone.assert_closed().await;
+        newcomers.push(newcomer); // kept, because a closed one would leave a place
+    }
+    under_way.assert_silent().await;
+}
+
+#[tokio::test]
+async fn the_hardened_host_lets_a_newcomer_wait_for_a_request_under_way() {
+    let (folder, host) = hardened(&[("MAX_CONNECTIONS", "1"), ("HEAD_TIMEOUT", "60")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head + &body[..100]).await;
+    under_way.assert_silent().await;
+    let mut newcomer = Wire::open(&host, delivery()).await;
+    newcomer.assert_silent().await;
+    under_way.send(&body[100..]).await;
+    assert_acknowledged(under_way.answer().await);
+    assert_acknowledged(newcomer.answer().await);
+    under_way.assert_closed().await;
+    assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_lets_no_stranger_wait_for_requests_under_way() {
+    let (_folder, host) = hardened(&[("MAX_REQUESTS", "1")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head + &body[..100]).await;
+    under_way.assert_silent().await;
+    let mut waiting = Wire::open(&host, delivery()).await;
+    waiting.assert_silent().await;
+    assert_last_answer(host.send(unsigned(EXAMPLE)).await, 401, "unauthorized");
+    under_way.send(&body[100..]).await;
+    assert_acknowledged(under_way.answer().await);
+    assert_acknowledged(waiting.answer().await);
+}
+
+#[tokio::test]
+async fn the_hardened_host_survives_a_lack_of_descriptors() {
+    let folder = folder();
+    let hardened = command("hardened", &folder, &[]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 32; exec \"$0\""]).arg(hardened.get_program());
+    limited.env_clear().current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::null());
+    limited.envs([("BIND_ADDR", "127.0.0.1:0"), ("WEBHOOK_SECRET", SECRET)]);
+    let host = Program::run(limited.env("HEAD_TIMEOUT", "60"));
+    let mut silent = Vec::new();
+    for _ in 0..50 {
+        silent.push(Wire::open(&host, "").await);
+    }
+    assert_acknowledged(Wire::open(&host, delivery()).await.answer().await);
+    assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_answers_who_has_nothing_more_to_say() {
+    let (_folder, host) = hardened(&[]);
+    let mut half_closed = Wire::open(&host, delivery()).await;
+    half_closed.0.shutdown().await.expect("half of it is closed");
+    assert_acknowledged(half_closed.answer().await);
+    half_closed.assert_closed().await;
+}
+
+#[tokio::test]
+async fn the_hardened_host_stops_when_the_requests_under_way_are_answered() {
+    let (folder, host) = hardened(&[("HEAD_TIMEOUT", "60")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head + &body[..100]).await;
+    under_way.assert_silent().await;
+    // Nothing was asked here, so nobody waits for it.
+    let in_the_head = Wire::open(&host, &delivery()[..50]).await;
+    let mut idle = Wire::open(&host, delivery()).await;
+    assert_acknowledged(idle.answer().await);
+
+    host.signal("-TERM");
+    in_the_head.assert_closed().await;
+    idle.assert_closed().await;
+    let refused = TcpStream::connect(&host.address).await.expect_err("it listens no more");
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    under_way.assert_silent().await;
+    under_way.send(&body[100..]).await;
+    let mut answer = under_way.answer().await;
+    assert_eq!(common::header(&answer, "connection"), ["close"]);
+    answer.headers.retain(|(name, _)| name != "connection");
+    assert_acknowledged(answer);
+    drop(under_way);
+    assert!(host.end().ends_with("Stopped.\n"));
+    assert_eq!(stored(&folder).len(), 1);
+}
+
+#[tokio::test]
+async fn the_hardened_host_stops_in_time() {
+    let (_folder, host) = hardened(&[("SHUTDOWN_TIMEOUT", "0.5"), ("BODY_TIMEOUT", "19")]);
+    let (head, body) = on_the_wire(SECRET);
+    let mut under_way = Wire::open(&host, head + &body[..100]).await;
+    under_way.assert_silent().await;
+    let start = Instant::now();
+    assert!(host.stop("-TERM").ends_with("Stopped.\n"));
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    under_way.assert_closed().await;
+}
+
+#[test]
+fn the_hardened_host_refuses_settings_it_cannot_follow() {
+    let folder = folder();
+    let secret = ("WEBHOOK_SECRET", SECRET);
+    for (settings, why) in [
+        (&[][..], "WEBHOOK_SECRET is not set"),
+        (&[("WEBHOOK_SECRET", "s3cr3t\n")], "the secret ends with a line break"),
+        (&[secret, ("HEAD_TIMEOUT", "0")], "HEAD_TIMEOUT takes seconds above 0"),
+        (&[secret, ("BODY_TIMEOUT", "-1")], "BODY_TIMEOUT takes seconds above 0"),
+        (&[secret, ("SHUTDOWN_TIMEOUT", "soon")], "SHUTDOWN_TIMEOUT takes seconds above 0"),
+        (&[secret, ("REQUEST_TIMEOUT", "10")], "BODY_TIMEOUT must be shorter than REQUEST_TIMEOUT"),
+        (&[secret, ("MAX_CONNECTIONS", "0")], "MAX_CONNECTIONS takes a whole number from 1"),
+        (&[secret, ("MAX_REQUESTS", "many")], "MAX_REQUESTS takes a whole number from 1"),
+        (&[secret, ("BIND_ADDR", "nowhere")], "cannot listen on nowhere"),
+        (&[secret, ("DATABASE_PATH", "no/such/folder.db")], "cannot open no/such/folder.db"),
+    ] {
+        let output = command("hardened", &folder, settings).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(1), "{settings:?}");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(error.contains(why), "{settings:?}: {error}");
+        assert!(!error.contains("s3cr3t") && !error.contains(SECRET), "{error}");
+    }
 }
