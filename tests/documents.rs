@@ -23,8 +23,7 @@ fn the_readme_lists_every_example() {
 
 #[test]
 fn each_defence_names_a_test_that_exists() {
-    let rows = SECURITY.lines().filter(|line| line.starts_with("| ") && *line != TABLE_HEAD);
-    for row in rows {
+    for row in rows_of(TABLE_HEAD) {
         let shown = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
         let names: Vec<&str> = shown.split('`').filter(|word| word.contains("::")).collect();
         assert!(!names.is_empty() || shown.starts_with("measured"), "{row}");
@@ -42,7 +41,29 @@ fn each_advisory_stands_beside_its_defence() {
     }
 }
 
+#[test]
+fn each_claim_names_a_command_that_exists() {
+    for row in rows_of("| claim | command |") {
+        for script in row.split('`').filter(|word| word.starts_with("scripts/")) {
+            let path = script.split(' ').next().expect("a path");
+            assert!(std::fs::exists(path).expect("a folder"), "{script}");
+        }
+        let is_cargo = row.contains("`cargo test ") || row.contains("`cargo run ");
+        assert!(is_cargo || row.contains("`scripts/"), "{row}");
+    }
+}
+
 const TABLE_HEAD: &str = "| threat | defence | shown by |";
+
+/// The rows of all tables with one head.
+fn rows_of(head: &str) -> Vec<&'static str> {
+    let tables = SECURITY.split(head).skip(1);
+    let rows =
+        tables.flat_map(|table| table.lines().skip(2).take_while(|line| line.starts_with('|')));
+    let rows: Vec<_> = rows.collect();
+    assert!(!rows.is_empty(), "{head}");
+    rows
+}
 
 /// The names of the tests of one program.
 fn tests_of(program: &str) -> Vec<String> {
