@@ -49,6 +49,7 @@ Usage: deliver URL --token SECRET [OPTIONS]
   --rate N               how many to start a second (as fast as it goes)
   --duplicate[=PERCENT]  send an event again after the host has acknowledged it (100)
   --corrupt[=PERCENT]    cut a body off before its end (100)
+  --reconnect            a connection of its own for each attempt
   --backoff SECONDS      the pause after a first attempt, then doubled (1)
   --seed N               send what another run with this seed has sent (something new)
   --report FILE          write down each event and what became of it, as lines of JSON
@@ -91,8 +92,11 @@ async fn main() -> anyhow::Result<ExitCode> {
 }
 
 async fn deliver_all(options: &Options) -> anyhow::Result<Summary> {
+    let idle_connections = if options.reconnect { 0 } else { usize::MAX };
     let provider = Provider {
-        client: Client::builder(TokioExecutor::new()).build_http(),
+        client: Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(idle_connections)
+            .build_http(),
         options,
         // Without a seed every run has ids and numbers of its own, so that a host takes none for a
         // repetition.
@@ -359,6 +363,7 @@ struct Options {
     /// In percent of the events.
     duplicate: f64,
     corrupt: f64,
+    reconnect: bool,
     backoff: Duration,
     seed: Option<u64>,
     report: Option<PathBuf>,
@@ -372,7 +377,7 @@ impl Options {
         let (mut url, mut credential, mut count) = (None, None, NonZeroU64::MIN);
         let (mut concurrency, mut rate) = (NonZeroUsize::MIN, None);
         let (mut duplicate, mut corrupt, mut backoff) = (0.0, 0.0, Duration::from_secs(1));
-        let (mut seed, mut report) = (None, None);
+        let (mut reconnect, mut seed, mut report) = (false, None, None);
         let mut arguments = lexopt::Parser::from_env();
         while let Some(argument) = arguments.next()? {
             match argument {
@@ -388,6 +393,7 @@ impl Options {
                 Long("rate") => rate = Some(whole_number(&mut arguments, "--rate")?),
                 Long("duplicate") => duplicate = percent(&mut arguments, "--duplicate")?,
                 Long("corrupt") => corrupt = percent(&mut arguments, "--corrupt")?,
+                Long("reconnect") => reconnect = true,
                 Long("backoff") => {
                     let seconds = arguments.value()?.parse().ok();
                     backoff = seconds
@@ -411,6 +417,7 @@ impl Options {
             rate,
             duplicate,
             corrupt,
+            reconnect,
             backoff,
             seed,
             report,

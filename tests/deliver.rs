@@ -27,7 +27,7 @@ use axum::{
 use base64::{Engine, prelude::BASE64_STANDARD};
 use common::program;
 use serde_json::Value;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 
 const SECRET: &str = "s3cr3t-of-the-dashboard";
@@ -259,6 +259,32 @@ async fn a_rate_spreads_the_events_over_time() {
 }
 
 #[tokio::test]
+async fn connections_are_used_again_or_not() {
+    for (options, expected) in [(&["--count", "3"][..], 1), (&["--count", "3", "--reconnect"], 3)] {
+        let host = Host::start(|_| 200).await;
+        let (_, address) = host.url.split_once("//").unwrap();
+        let address = address.split('/').next().unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/webhooks/unsubscribe", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let mut server = TcpStream::connect(&address).await.unwrap();
+                tokio::spawn(async move {
+                    tokio::io::copy_bidirectional(&mut client, &mut server).await
+                });
+            }
+        });
+
+        deliver(&[&[&*url, "--token", SECRET], options].concat()).await.assert_exit(0);
+
+        assert_eq!(connections.load(Ordering::SeqCst), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_report_tells_what_became_of_each_event() {
     let host = Host::start(|event| if event.attempt_number == Some(1) { 500 } else { 200 }).await;
     let folder = tempfile::tempdir().unwrap();
@@ -384,6 +410,7 @@ async fn help_is_no_error() {
         "--rate N ",
         "--duplicate[=PERCENT] ",
         "--corrupt[=PERCENT] ",
+        "--reconnect ",
         "--backoff SECONDS ",
         "--seed N ",
         "--report FILE ",

@@ -29,9 +29,11 @@ const ACKNOWLEDGED: Duration = Duration::from_secs(1);
 /// For all of it, room in the client's queue included: a broker that is away must cost the provider
 /// an attempt, not its patience.
 const WORK: Duration = Duration::from_millis(1_500);
-/// For this long the stream knows an event again. The provider's four attempts must fit in; what
-/// comes later is known by the database.
-const DUPLICATES: Duration = Duration::from_secs(24 * 60 * 60);
+/// For this long the stream knows an event again, and keeps its id in memory. The provider's four
+/// attempts must fit in; what comes later is known by the database.
+const DUPLICATES: Duration = Duration::from_secs(60 * 60);
+/// The parts into which the stream is cut by account, for workers of their own.
+const PARTITIONS: i64 = 16;
 /// A worker that has not answered for a message in this time is taken for dead.
 const WORKER_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -40,9 +42,9 @@ pub(crate) const POINTER: &str = "Webhook-Pointer";
 
 /// A handle on the stream; cheap to clone.
 ///
-/// Its subjects start with its name. `NAME.event.ACCOUNT` carries the events of an account
-/// (`user_id`), so that it can be partitioned by account; `NAME.unreadable` the authentic bodies
-/// that could not be read.
+/// Its subjects start with its name. `NAME.event.PARTITION.ACCOUNT` carries the events of an account
+/// (`user_id`), whose partition is the number modulo 16; `NAME.unreadable` the authentic bodies that
+/// could not be read.
 #[derive(Clone, Debug)]
 pub struct Broker {
     context: Context,
@@ -67,7 +69,7 @@ impl Broker {
     /// # Errors
     ///
     /// If the broker stays away for 30 seconds, takes only messages that are smaller than a body
-    /// may be, or refuses the stream.
+    /// may be, or has a stream of this name that would lose something.
     pub async fn open(url: &str, name: &str, replicas: usize) -> anyhow::Result<Self> {
         let client = connect(url).await?;
         let largest = client.server_info().max_payload;
@@ -80,9 +82,9 @@ impl Broker {
             .ack_timeout(ACKNOWLEDGED)
             .backpressure_on_inflight(true)
             .build(client);
-        let stream = stream::Config {
+        let wanted = stream::Config {
             name: name.to_owned(),
-            subjects: vec![format!("{name}.event.*"), format!("{name}.unreadable")],
+            subjects: vec![format!("{name}.event.*.*"), format!("{name}.unreadable")],
             // A message stays until a worker has stored it, however long that takes; a stream that
             // is full refuses new ones, instead of dropping old ones.
             retention: stream::RetentionPolicy::WorkQueue,
@@ -92,7 +94,18 @@ impl Broker {
             duplicate_window: DUPLICATES,
             ..stream::Config::default()
         };
-        context.get_or_create_stream(stream).await.context("the stream")?;
+        let stream = context.get_or_create_stream(&wanted).await.context("the stream")?;
+        // One that was there already keeps its own settings.
+        let config = &stream.cached_info().config;
+        let keeps_all = config.retention == wanted.retention
+            && config.discard == wanted.discard
+            && config.storage == wanted.storage
+            && config.max_age.is_zero();
+        ensure!(keeps_all, "the stream {name} is there, and would drop messages");
+        ensure!(
+            config.num_replicas >= replicas && config.subjects == wanted.subjects,
+            "the stream {name} is there, with other replicas or subjects"
+        );
         Ok(Self { context, name: name.to_owned() })
     }
 
@@ -103,7 +116,9 @@ impl Broker {
     ///
     /// If the stream does not acknowledge it in 1.5 seconds.
     pub async fn publish(&self, event: &UnsubscribeEvent) -> anyhow::Result<()> {
-        let subject = format!("{}.event.{}", self.name, event.data.user_id);
+        let account = event.data.user_id;
+        let partition = account.rem_euclid(PARTITIONS);
+        let subject = format!("{}.event.{partition}.{account}", self.name);
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, event.id.to_string());
         self.send(subject, headers, serde_json::to_vec(event)?.into()).await
@@ -135,7 +150,9 @@ impl Broker {
             let sent = self.context.publish_with_headers(subject, headers, payload).await?;
             sent.await.context("not acknowledged")
         };
-        timeout(WORK, publish).await.context("no answer in time")??;
+        let acknowledgement = timeout(WORK, publish).await.context("no answer in time")??;
+        // A cluster may know a message again that it has not stored yet.
+        ensure!(acknowledgement.sequence > 0, "acknowledged, but not stored");
         Ok(())
     }
 
@@ -144,7 +161,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If the broker refuses it, as it does where subjects overlap.
+    /// If the broker is away, or refuses it, as it does where subjects overlap.
     pub async fn consumer(&self, subject: Option<&str>) -> anyhow::Result<Consumer<pull::Config>> {
         let stream = self.context.get_stream(&self.name).await?;
         // A name holds no dots and wildcards.
@@ -169,6 +186,8 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
     loop {
         let mut options = ConnectOptions::new()
             .connection_timeout(ACKNOWLEDGED)
+            // A broker that has gone without a word is noticed after two of these.
+            .ping_interval(Duration::from_millis(500))
             // Once connected it comes back by itself, and soon.
             .reconnect_delay_callback(|_| Duration::from_millis(200));
         // The client leaves these out of a URL.

@@ -15,5 +15,6 @@ use postgres_host::process::{log, provider, serve};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     log();
-    serve(router(Broker::from_env().await?, provider()?)).await
+    let provider = provider()?;
+    serve(router(Broker::from_env().await?, provider)).await
 }

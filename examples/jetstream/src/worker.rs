@@ -4,68 +4,55 @@ use std::{future::ready, time::Duration};
 
 use async_nats::{
     HeaderValue,
-    jetstream::{
-        AckKind, Message,
-        consumer::{
-            Consumer,
-            pull::{self, MessagesErrorKind},
-        },
-    },
+    jetstream::{AckKind, Message, consumer::pull},
 };
 use futures_util::{FutureExt, StreamExt};
 use postgres_host::SuppressionList;
 use tokio::time::sleep;
 use unsubscribe_webhook::UnsubscribeEvent;
 
-use crate::broker::{CODE, POINTER};
+use crate::broker::{Broker, CODE, POINTER};
 
 /// Messages that are stored at the same time.
 const AT_ONCE: usize = 10;
 /// Messages that wait in the worker for their turn: few, for the broker's patience with each runs.
 const WAITING: usize = 64;
 
-/// Stores what the consumer hands out until `stopped`; what is under way then is finished. A broker
-/// that goes away is waited for.
-///
-/// # Errors
-///
-/// If the consumer is deleted: start again.
+/// Stores what comes under a subject, or all of the stream, until `stopped`; what is under way then is
+/// finished. A broker that goes away is waited for, and so is a consumer that somebody has deleted.
 pub async fn work(
-    consumer: &Consumer<pull::Config>,
+    broker: &Broker,
+    subject: Option<&str>,
     list: &SuppressionList,
     stopped: impl Future<Output = ()>,
-) -> anyhow::Result<()> {
+) {
     let stopped = stopped.shared();
     while stopped.peek().is_none() {
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(WAITING)
-            .expires(Duration::from_secs(10))
-            .heartbeat(Duration::from_secs(1))
-            .messages()
-            .await;
-        let mut broken = None;
-        match messages {
+        match messages(broker, subject).await {
             Ok(messages) => {
                 messages
                     .take_until(stopped.clone())
-                    .scan(&mut broken, |broken, next| {
-                        ready(next.map_err(|error| **broken = Some(error)).ok())
+                    .take_while(|next| {
+                        if let Err(error) = next {
+                            tracing::warn!(%error, "the stream of messages broke off");
+                        }
+                        ready(next.is_ok())
                     })
+                    .filter_map(|next| ready(next.ok()))
                     .for_each_concurrent(AT_ONCE, |message| handle(message, list))
                     .await;
             }
-            Err(error) => tracing::warn!(%error, "cannot ask for messages"),
-        }
-        if let Some(error) = broken {
-            if error.kind() == MessagesErrorKind::ConsumerDeleted {
-                return Err(error.into());
-            }
-            tracing::warn!(%error, "the stream of messages broke off");
+            Err(error) => tracing::warn!("cannot ask for messages: {error:#}"),
         }
         sleep(Duration::from_millis(100)).await;
     }
-    Ok(())
+}
+
+async fn messages(broker: &Broker, subject: Option<&str>) -> anyhow::Result<pull::Stream> {
+    let consumer = broker.consumer(subject).await?;
+    let stream = consumer.stream().max_messages_per_batch(WAITING);
+    let stream = stream.expires(Duration::from_secs(10)).heartbeat(Duration::from_secs(1));
+    Ok(stream.messages().await?)
 }
 
 /// Acknowledged once it is in the database. Until then the broker hands it out again, and the
@@ -92,6 +79,7 @@ async fn store(message: &Message, list: &SuppressionList) -> anyhow::Result<()> 
         Ok(event) => list.add(&event).await,
         // Somebody else's message, or another version's: a person has to look at it.
         Err(rejection) => {
+            tracing::error!(subject = %message.subject, %rejection, "a message is no event");
             list.put_aside(&message.payload, rejection.code(), rejection.pointer()).await
         }
     }

@@ -227,7 +227,7 @@ async fn four_attempts_of_an_unreadable_delivery_are_one_dead_letter() {
 async fn a_message_that_no_host_published_is_a_dead_letter() {
     let mut fleet = Fleet::new().await;
     let _host = fleet.start(HOST, &[]).await;
-    let subject = format!("{}.event.2", fleet.stream);
+    let subject = format!("{}.event.2.2", fleet.stream);
     let client = fleet.client().await;
     client.publish(subject, "no event".into()).await.unwrap().await.unwrap();
 
@@ -267,22 +267,20 @@ async fn a_worker_waits_for_its_database_and_for_its_broker() {
 async fn a_stream_is_partitioned_by_account() {
     let mut fleet = Fleet::new().await;
     let host = fleet.start(HOST, &[]).await;
-    let subject = |account: &str| format!("{}.event.{account}", fleet.stream);
-    let (two, three, minus) = (subject("2"), subject("3"), subject("-9223372036854775808"));
-    for user_id in [2, 3, i64::MIN, 4] {
+    let subject = |partition: i64| format!("{}.event.{partition}.*", fleet.stream);
+    // The second one is in the first one's partition.
+    for user_id in [2, 18, 3, -1, i64::MIN] {
         let mut event = new_event();
         event["data"]["user_id"] = json!(user_id);
         assert_received(&host.deliver(event.to_string()).await);
     }
+    assert_refused(&host.deliver("{").await, 400, "not_json");
 
-    let _two = fleet.start(WORKER, &[("WORKER_SUBJECT", &two)]).await;
-    fleet.database.wait_for("suppression WHERE user_id = 2", 1).await;
-    let _three = fleet.start(WORKER, &[("WORKER_SUBJECT", &three)]).await;
-    fleet.database.wait_for("suppression WHERE user_id = 3", 1).await;
-    assert_eq!(fleet.database.count("inbox").await, 2);
-    let _minus = fleet.start(WORKER, &[("WORKER_SUBJECT", &minus)]).await;
-    fleet.database.wait_for(&format!("suppression WHERE user_id = {}", i64::MIN), 1).await;
-
+    let mut workers = Vec::new();
+    for (partition, stored) in [(2, 2), (3, 3), (15, 4), (0, 5)] {
+        workers.push(fleet.start(WORKER, &[("WORKER_SUBJECT", &subject(partition))]).await);
+        fleet.database.wait_for("inbox", stored).await;
+    }
     // Two would store the same message: the broker refuses it.
     let own = [
         ("NATS_URL", &*fleet.nats),
@@ -291,7 +289,79 @@ async fn a_stream_is_partitioned_by_account() {
     ];
     let text = failure(WORKER, &own).await;
     assert!(text.contains("WORKER_SUBJECT"), "{text}");
-    assert_eq!(fleet.messages().await, 1);
+
+    let unreadable = format!("{}.unreadable", fleet.stream);
+    workers.push(fleet.start(WORKER, &[("WORKER_SUBJECT", &unreadable)]).await);
+    fleet.drained().await;
+    assert_eq!(fleet.database.count("dead_letter").await, 1);
+}
+
+#[tokio::test]
+async fn a_worker_takes_up_again_what_somebody_has_deleted() {
+    let mut fleet = Fleet::new().await;
+    let host = fleet.start(HOST, &[]).await;
+    let broker = fleet.through_proxy().await;
+    let _worker = fleet.start(WORKER, &[]).await;
+    let stream = fleet.stream().await;
+    for (away, stored) in [(false, 1), (true, 2)] {
+        // Told of it, and not.
+        if away {
+            broker.set(Wire::Cut);
+        }
+        stream.delete_consumer("all").await.unwrap();
+        broker.set(Wire::Whole);
+        assert_received(&host.deliver(new_event().to_string()).await);
+        fleet.database.wait_for("inbox", stored).await;
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_would_lose_something_is_refused() {
+    type Change = fn(&mut stream::Config);
+    let fleet = Fleet::new().await;
+    let good = stream::Config {
+        name: fleet.stream.clone(),
+        subjects: vec![
+            format!("{}.event.*.*", fleet.stream),
+            format!("{}.unreadable", fleet.stream),
+        ],
+        retention: stream::RetentionPolicy::WorkQueue,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    let changes: [(Change, &str); 5] = [
+        (|config| config.retention = stream::RetentionPolicy::Limits, "would drop messages"),
+        (|config| config.discard = stream::DiscardPolicy::Old, "would drop messages"),
+        (|config| config.storage = stream::StorageType::Memory, "would drop messages"),
+        (|config| config.max_age = Duration::from_secs(3600), "would drop messages"),
+        (|config| config.subjects.truncate(1), "other replicas or subjects"),
+    ];
+    let client = fleet.client().await;
+    for (change, fault) in changes {
+        let mut config = good.clone();
+        change(&mut config);
+        client.create_stream(config).await.unwrap();
+        let settings = [("NATS_URL", &*fleet.nats), ("STREAM", &fleet.stream)];
+        let text = failure(HOST, &settings).await;
+        assert!(text.contains(fault), "{fault}: {text}");
+        client.delete_stream(&fleet.stream).await.unwrap();
+    }
+    client.create_stream(good).await.unwrap();
+    fleet.start(HOST, &[]).await;
+}
+
+/// The other end of the connection has gone without a word.
+#[tokio::test]
+async fn a_connection_that_is_silent_for_good_is_replaced() {
+    let mut fleet = Fleet::new().await;
+    let proxy = fleet.through_proxy().await;
+    let host = fleet.start(HOST, &[]).await;
+    assert_received(&host.deliver(new_event().to_string()).await);
+
+    proxy.forget_connections();
+
+    assert_refused(&host.deliver(new_event().to_string()).await, 500, "server_error");
+    host.recovered().await;
 }
 
 #[tokio::test]

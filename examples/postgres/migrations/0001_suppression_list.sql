@@ -12,7 +12,8 @@ CREATE TABLE inbox (
 CREATE TABLE suppression (
     phone text NOT NULL,
     user_id bigint NOT NULL,
-    event_id uuid NOT NULL REFERENCES inbox,
+    -- In the inbox, until old events are moved elsewhere.
+    event_id uuid NOT NULL,
     since timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (phone, user_id)
 );

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use sqlx::{
-    Connection, PgConnection, PgPool,
-    migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    Connection, PgConnection, PgPool, Postgres, Row,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
+    query::Query,
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use unsubscribe_webhook::UnsubscribeEvent;
 
 use crate::process::{required, setting};
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a replica that starts waits for its database.
 const START: Duration = Duration::from_secs(30);
@@ -50,21 +49,11 @@ impl SuppressionList {
     ///
     /// # Errors
     ///
-    /// If the URL is none, the database stays away for 30 seconds, its encoding is not UTF-8, or it
+    /// If the URL is none, the database is not ready in 30 seconds, its encoding is not UTF-8, or it
     /// is set to report commits before they are on the disk.
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
         let options: PgConnectOptions = url.parse().context("no PostgreSQL URL")?;
-        let mut connection = connect(&options).await?;
-        let (encoding, commit): (String, String) = sqlx::query_as(
-            "SELECT current_setting('server_encoding'), current_setting('synchronous_commit')",
-        )
-        .fetch_one(&mut connection)
-        .await?;
-        ensure!(encoding == "UTF8", "the database's encoding is {encoding}: text would be lost");
-        ensure!(commit != "off", "synchronous_commit is off: a 200 would not mean stored");
-        MIGRATIONS.run(&mut connection).await.context("migrations")?;
-        connection.close().await?;
-
+        timeout(START, prepare(&options)).await.context("the database is not ready in time")??;
         let bound = STATEMENT.as_millis().to_string();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -97,7 +86,7 @@ impl SuppressionList {
         .bind(serde_json::to_string(event)?)
         .bind(key(&event.data.phone))
         .bind(event.data.user_id);
-        timeout(WORK, statement.execute(&self.pool)).await.context("no answer in time")??;
+        self.run(statement).await?;
         Ok(())
     }
 
@@ -121,7 +110,7 @@ impl SuppressionList {
         .bind(body)
         .bind(code)
         .bind(pointer);
-        timeout(WORK, statement.execute(&self.pool)).await.context("no answer in time")??;
+        self.run(statement).await?;
         Ok(())
     }
 
@@ -131,24 +120,72 @@ impl SuppressionList {
     ///
     /// If the database fails, or does not answer in 1.5 seconds. Then do not text.
     pub async fn accounts(&self, phone: &str) -> anyhow::Result<Vec<i64>> {
-        let query =
-            sqlx::query_scalar("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
+        let statement =
+            sqlx::query("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
                 .bind(key(phone));
-        Ok(timeout(WORK, query.fetch_all(&self.pool)).await.context("no answer in time")??)
+        let rows = self.run(statement).await?;
+        Ok(rows.iter().map(|row| row.get("user_id")).collect())
+    }
+
+    async fn run(&self, statement: Query<'_, Postgres, PgArguments>) -> anyhow::Result<Vec<PgRow>> {
+        let work = async {
+            let mut connection = InUse(Some(self.pool.acquire().await?));
+            let rows = statement.fetch_all(connection.get()).await;
+            if matches!(rows, Ok(_) | Err(sqlx::Error::Database(_))) {
+                connection.give_back();
+            }
+            rows
+        };
+        Ok(timeout(WORK, work).await.context("no answer in time")??)
     }
 }
 
-async fn connect(options: &PgConnectOptions) -> anyhow::Result<PgConnection> {
-    let deadline = Instant::now() + START;
+/// A connection that is closed unless it is given back: where a statement was broken off nobody knows
+/// when its answer comes, and the pool would wait for it, on a silent network for many minutes.
+struct InUse(Option<PoolConnection<Postgres>>);
+
+impl InUse {
+    fn get(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is given back once, at the end")
+    }
+
+    fn give_back(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Whether the database keeps what it is given, and its tables.
+async fn prepare(options: &PgConnectOptions) -> anyhow::Result<()> {
+    let mut connection = connect(options).await;
+    let (encoding, commit, fsync): (String, String, String) = sqlx::query_as(
+        "SELECT current_setting('server_encoding'), current_setting('synchronous_commit'),
+                current_setting('fsync')",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    ensure!(encoding == "UTF8", "the database's encoding is {encoding}: text would be lost");
+    let kept = fsync == "on" && ["on", "remote_apply"].contains(&&*commit);
+    ensure!(kept, "synchronous_commit is {commit}, fsync is {fsync}: a 200 would not mean stored");
+    // A replica of the last version must be able to start beside one of the next: migrations only add.
+    sqlx::migrate!().set_ignore_missing(true).run(&mut connection).await.context("migrations")?;
+    Ok(connection.close().await?)
+}
+
+async fn connect(options: &PgConnectOptions) -> PgConnection {
     loop {
         let attempt = timeout(ACQUIRE, PgConnection::connect_with(options)).await;
         let error = match attempt.map_err(|_| sqlx::Error::PoolTimedOut) {
-            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Ok(connection)) => return connection,
             Ok(Err(error)) | Err(error) => error,
         };
-        if Instant::now() > deadline {
-            return Err(error).context("the database stays away");
-        }
         tracing::warn!(%error, "waiting for the database");
         sleep(Duration::from_millis(200)).await;
     }

@@ -9,7 +9,7 @@
 //! | `BIND_ADDR`       | where to listen                                         | `127.0.0.1:3000`   |
 //! | `POOL_SIZE`       | connections to the database                             | 10                 |
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use postgres_host::{
     SuppressionList,
     process::{log, provider, required, serve},
@@ -20,7 +20,9 @@ use unsubscribe_webhook::{Credential, WebhookAuth};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     log();
-    let sender = Credential::bearer(required("LOOKUP_SECRET")?).context("LOOKUP_SECRET")?;
+    let (provider, secret) = (provider()?, required("LOOKUP_SECRET")?);
+    ensure!(secret != required("WEBHOOK_SECRET")?, "LOOKUP_SECRET is WEBHOOK_SECRET");
+    let sender = WebhookAuth::with(Credential::bearer(secret).context("LOOKUP_SECRET")?);
     let list = SuppressionList::from_env().await?;
-    serve(router(list, provider()?, WebhookAuth::with(sender))).await
+    serve(router(list, provider, sender)).await
 }

@@ -31,7 +31,8 @@ pub fn provider() -> anyhow::Result<WebhookAuth> {
     })
 }
 
-/// Serves on `BIND_ADDR` until [`stopped`], and says where.
+/// Serves on `BIND_ADDR` until [`stopped`], and says where. On the open internet a server needs limits
+/// in time and number too: `hardened.rs` has them.
 ///
 /// # Errors
 ///

@@ -313,6 +313,29 @@ async fn a_database_that_is_away_costs_an_attempt_and_no_patience() {
     assert_eq!(database.count("suppression").await, stored + 1);
 }
 
+/// The other end of every connection has gone without a word, in the middle of a statement.
+#[tokio::test]
+async fn connections_that_are_silent_for_good_are_replaced() {
+    let mut database = Database::create().await;
+    let (proxy, url) = database.proxied().await;
+    let host = Process::start(HOST, &[("DATABASE_URL", &url), ("POOL_SIZE", "2")]).await;
+    assert_received(&host.deliver(new_event().to_string()).await);
+
+    database.connection.execute("BEGIN; LOCK TABLE inbox").await.unwrap();
+    let silence = async {
+        sleep(Duration::from_millis(300)).await;
+        proxy.forget_connections();
+    };
+    let body = || new_event().to_string();
+    let (answers, ()) = tokio::join!(deliver_at_once(&host, 2, body), silence);
+    for answer in &answers {
+        assert_refused(answer, 500, "server_error");
+    }
+    database.connection.execute("ROLLBACK").await.unwrap();
+
+    host.recovered().await;
+}
+
 #[tokio::test]
 async fn a_pool_that_is_exhausted_costs_an_attempt_and_no_patience() {
     let mut database = Database::create().await;
@@ -374,6 +397,7 @@ async fn wrong_settings_are_named_and_no_secret_is_printed() {
     for (settings, fault) in [
         (&[("DATABASE_URL", &*url), ("WEBHOOK_SECRET", "s3cr3t\n")][..], "WEBHOOK_SECRET"),
         (&[("DATABASE_URL", &url), ("LOOKUP_SECRET", "two words")], "LOOKUP_SECRET"),
+        (&[("DATABASE_URL", &url), ("LOOKUP_SECRET", SECRET)], "LOOKUP_SECRET is WEBHOOK_SECRET"),
         (&[("DATABASE_URL", &url), ("WEBHOOK_ACCOUNT", "two")], "WEBHOOK_ACCOUNT"),
         (&[("DATABASE_URL", &url), ("POOL_SIZE", "many")], "POOL_SIZE"),
         (&[("DATABASE_URL", password)], "DATABASE_URL"),

@@ -6,7 +6,7 @@
 //! | `DATABASE_URL`    | `postgres://user:password@host/database`                | an error           |
 //! | `STREAM`          | the stream's name                                       | `unsubscribe`      |
 //! | `STREAM_REPLICAS` | as the hosts have it                                    | 1                  |
-//! | `WORKER_SUBJECT`  | the part to take, such as `unsubscribe.event.2`         | the whole stream   |
+//! | `WORKER_SUBJECT`  | the part to take, such as `unsubscribe.event.3.*`       | the whole stream   |
 //! | `POOL_SIZE`       | connections to the database                             | 10                 |
 
 use anyhow::Context;
@@ -22,7 +22,9 @@ async fn main() -> anyhow::Result<()> {
     let list = SuppressionList::from_env().await?;
     let broker = Broker::from_env().await?;
     let subject = setting("WORKER_SUBJECT")?;
-    let consumer = broker.consumer(subject.as_deref()).await.context("WORKER_SUBJECT")?;
+    // What the broker refuses now it would refuse for ever.
+    broker.consumer(subject.as_deref()).await.context("WORKER_SUBJECT")?;
     println!("Working");
-    worker::work(&consumer, &list, stopped()).await
+    worker::work(&broker, subject.as_deref(), &list, stopped()).await;
+    Ok(())
 }

@@ -228,6 +228,8 @@ pub fn new_event() -> Value {
 pub struct Proxy {
     pub address: String,
     wire: watch::Sender<Wire>,
+    /// Connections of an earlier age are silent for good.
+    age: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -244,22 +246,32 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
         let (wire, state) = watch::channel(Wire::Whole);
+        let (age, now) = watch::channel(0);
         let server = server.to_owned();
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, state) = (server.clone(), state.clone());
+                let (server, state, mut now) = (server.clone(), state.clone(), now.clone());
                 tokio::spawn(async move {
+                    let own = *now.borrow();
                     let Ok(server) = TcpStream::connect(server).await else { return };
-                    let (from_client, to_client) = client.into_split();
-                    let (from_server, to_server) = server.into_split();
+                    let (mut from_client, mut to_client) = client.into_split();
+                    let (mut from_server, mut to_server) = server.into_split();
                     tokio::select! {
-                        () = pump(from_client, to_server, state.clone()) => {}
-                        () = pump(from_server, to_client, state) => {}
+                        () = pump(&mut from_client, &mut to_server, state.clone()) => return,
+                        () = pump(&mut from_server, &mut to_client, state) => return,
+                        _ = now.wait_for(|now| *now > own) => {}
                     }
+                    // Open, and nobody is told.
+                    std::future::pending::<()>().await;
                 });
             }
         });
-        Self { address, wire }
+        Self { address, wire, age }
+    }
+
+    /// Connections that are there now stay silent for good; new ones are whole.
+    pub fn forget_connections(&self) {
+        self.age.send_modify(|age| *age += 1);
     }
 
     pub fn set(&self, wire: Wire) {
