@@ -317,8 +317,11 @@ fn same(given: &[u8], expected: &[u8]) -> Choice {
     if given.len() != expected.len() {
         return Choice::from(0);
     }
-    let words = given.chunks(8).zip(expected.chunks(8));
-    words.fold(Choice::from(1), |same, (given, expected)| same & word(given).ct_eq(&word(expected)))
+    let (given, expected) = (given.chunks_exact(8), expected.chunks_exact(8));
+    let rest = word(given.remainder()).ct_eq(&word(expected.remainder()));
+    given
+        .zip(expected)
+        .fold(rest, |same, (given, expected)| same & word(given).ct_eq(&word(expected)))
 }
 
 /// Up to eight bytes as a number.
