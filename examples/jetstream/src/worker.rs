@@ -44,6 +44,7 @@ pub async fn work(
             }
             Err(error) => tracing::warn!("cannot ask for messages: {error:#}"),
         }
+        // At the end, too: the last acknowledgements are still on their way out.
         sleep(Duration::from_millis(100)).await;
     }
 }
