@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use crate::Rejection;
+use crate::{Rejection, delivery::Report};
 
 pin_project! {
     /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer.
@@ -27,14 +27,14 @@ pin_project! {
     #[project = FutureKindProj]
     #[derive(Debug)]
     enum FutureKind<F> {
-        Inner { #[pin] future: F },
+        Inner { #[pin] future: F, report: Report },
         Refused { rejection: Option<Rejection> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn inner(future: F) -> Self {
-        Self { kind: FutureKind::Inner { future } }
+    pub(crate) fn inner(future: F, report: Report) -> Self {
+        Self { kind: FutureKind::Inner { future, report } }
     }
 
     pub(crate) fn refused(rejection: Rejection) -> Self {
@@ -50,8 +50,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = match self.project().kind.project() {
-            FutureKindProj::Inner { future } => {
-                ready!(future.poll(cx))?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
+            FutureKindProj::Inner { future, report } => {
+                let answer = ready!(future.poll(cx));
+                report.answered(&answer);
+                answer?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
             }
             FutureKindProj::Refused { rejection } => {
                 rejection.take().expect("polled again after it was ready").into()

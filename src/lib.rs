@@ -63,14 +63,19 @@
 //!
 //! # Features
 //!
-//! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
-//!   authentic delivery that is refused, events of other kinds left out. No feature changes an
-//!   answer.
+//! - `tracing` (default): tells of each delivery in one event with its outcome, as loud as it
+//!   matters: see [the guide's chapter](https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md).
+//!   No feature changes an answer.
 
 #![forbid(unsafe_code)]
 
 mod credential;
 mod decode;
+#[cfg(feature = "tracing")]
+mod delivery;
+#[cfg(not(feature = "tracing"))]
+#[path = "untold.rs"]
+mod delivery;
 mod event;
 mod extract;
 mod future;

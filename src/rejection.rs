@@ -128,24 +128,15 @@ impl Rejection {
     pub(crate) fn missing_layer() -> Self {
         let rejection = Self::from(Kind::MissingLayer);
         #[cfg(feature = "tracing")]
-        tracing::error!(code = rejection.code(), "{}", rejection.detail());
+        tracing::error!(
+            target: "unsubscribe_webhook",
+            outcome = "misconfigured",
+            status = rejection.status().as_u16(),
+            code = rejection.code(),
+            "{}",
+            rejection.detail()
+        );
         rejection
-    }
-
-    /// Tells the log of an authentic delivery that is refused: after four of these it is gone. One
-    /// of another kind is no unsubscribe; but if the provider ever spells the name differently, all
-    /// of them look like that, so it leaves a trace for those who search.
-    pub(crate) fn logged(self) -> Self {
-        #[cfg(feature = "tracing")]
-        {
-            let (code, pointer) = (self.code(), self.pointer());
-            if self.is_other_event() {
-                tracing::debug!(code, pointer, "an authentic delivery is of another kind");
-            } else {
-                tracing::warn!(code, pointer, "an authentic delivery was refused");
-            }
-        }
-        self
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
