@@ -223,7 +223,9 @@ impl Outcome {
             Self::Accepted => (Level::DEBUG, "a delivery was accepted"),
             Self::OtherEvent => (Level::DEBUG, "an authentic delivery is of another kind"),
             Self::Passed => (Level::DEBUG, "an authentic request was answered"),
-            Self::Unauthenticated => (Level::INFO, "a request without the right credential"),
+            Self::Unauthenticated => {
+                (Level::INFO, "a request without the right credential was refused")
+            }
             _ if is_lost => {
                 (Level::ERROR, "the last attempt failed: an opt-out is lost unless it was kept")
             }

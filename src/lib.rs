@@ -103,4 +103,6 @@ mod documents {
     struct Guide;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
 }
