@@ -15,7 +15,22 @@ use pin_project_lite::pin_project;
 use crate::{Rejection, delivery::Report};
 
 pin_project! {
-    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer.
+    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: a name for the
+    /// services around it.
+    ///
+    /// ```
+    /// use tower::Service;
+    /// use unsubscribe_webhook::{ResponseFuture, WebhookAuthService};
+    ///
+    /// # type Request = http::Request<String>;
+    /// # type Response = http::Response<String>;
+    /// fn deliver<S>(host: &mut WebhookAuthService<S>, request: Request) -> ResponseFuture<S::Future>
+    /// where
+    ///     S: Service<Request, Response = Response>,
+    /// {
+    ///     host.call(request)
+    /// }
+    /// ```
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -66,6 +81,20 @@ where
 pin_project! {
     /// The body of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: the inner
     /// service's, or a refusal's problem details.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Empty};
+    /// use unsubscribe_webhook::{Rejection, ResponseBody, UnsubscribeEvent};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let rejection: Rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// let refusal: http::Response<ResponseBody<Empty<Bytes>>> = rejection.into();
+    /// let problem = refusal.into_body().collect().await.unwrap().to_bytes();
+    /// assert!(problem.starts_with(br#"{"type":"https://docs.rs/"#));
+    /// # }
+    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

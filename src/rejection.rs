@@ -145,6 +145,12 @@ impl Rejection {
     }
 
     /// The status of the answer: 400, 401, 403 or 500.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// assert_eq!(rejection.status(), http::StatusCode::BAD_REQUEST);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
@@ -158,6 +164,12 @@ impl Rejection {
     }
 
     /// The reason as one of a closed set of words: see [Codes](#codes).
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// assert_eq!(rejection.code(), "not_json");
+    /// ```
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self.kind {
@@ -178,6 +190,13 @@ impl Rejection {
     }
 
     /// The field of the contract that is at fault, as a JSON pointer (RFC 6901).
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let body = br#"{"name": "phone.unsubscribe"}"#;
+    /// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
+    /// assert_eq!((rejection.code(), rejection.pointer()), ("missing_field", Some("/id")));
+    /// ```
     #[must_use]
     pub fn pointer(&self) -> Option<&'static str> {
         match self.kind {
@@ -217,6 +236,12 @@ impl Rejection {
 
     /// Whether the event is authentic but of another kind (`other_event`): a handler that takes
     /// the `Result` acknowledges it, or the provider sends it four times.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let body = br#"{"name": "sms.delivery"}"#;
+    /// assert!(UnsubscribeEvent::from_slice(body).unwrap_err().is_other_event());
+    /// ```
     #[must_use]
     pub fn is_other_event(&self) -> bool {
         matches!(self.kind, Kind::Body(Fault::OtherEvent))

@@ -70,6 +70,12 @@ pub struct ServerError {
 
 impl ServerError {
     /// The handler's error.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::ServerError;
+    /// let error = ServerError::from("the disk is full");
+    /// assert_eq!(error.get_ref().to_string(), "the disk is full");
+    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source

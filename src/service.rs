@@ -158,6 +158,18 @@ impl Authenticated {
 
     /// Which credential matched: 0 for the one of `new` or `with`, 1 for that of the first
     /// [`or`](crate::WebhookAuth::or), and so on. Of nested layers, the innermost one tells.
+    ///
+    /// ```
+    /// use unsubscribe_webhook::{Authenticated, Received, UnsubscribeEvent};
+    ///
+    /// async fn unsubscribed(proof: Authenticated, event: UnsubscribeEvent) -> Received {
+    ///     if proof.credential() > 0 {
+    ///         println!("event {} came with an old secret", event.id);
+    ///     }
+    ///     Received
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
+    /// ```
     #[must_use]
     pub fn credential(&self) -> usize {
         self.0.credential
@@ -168,6 +180,23 @@ impl Authenticated {
     ///
     /// [`UnsubscribeEvent`] asks this itself as an extractor and in `from_parts`; it is for those
     /// who decode an event in another way.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use unsubscribe_webhook::{Authenticated, UnsubscribeEvent};
+    ///
+    /// // The body may be of several events, one a line.
+    /// async fn batch(proof: Authenticated, lines: String) -> StatusCode {
+    ///     for line in lines.lines() {
+    ///         match UnsubscribeEvent::from_slice(line.as_bytes()) {
+    ///             Ok(event) if proof.accepts(&event) => println!("event {}", event.id),
+    ///             _ => return StatusCode::BAD_REQUEST,
+    ///         }
+    ///     }
+    ///     StatusCode::OK
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(batch);
+    /// ```
     #[must_use]
     pub fn accepts(&self, event: &UnsubscribeEvent) -> bool {
         let here = match &self.0.policy.users {
