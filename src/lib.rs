@@ -64,8 +64,10 @@
 //! # Features
 //!
 //! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
-//!   authentic delivery that is refused, events of other kinds left out. No feature changes an
-//!   answer.
+//!   authentic delivery that is refused, events of other kinds left out.
+//! - `utoipa`: the module `openapi`, which describes the webhook in a host's own OpenAPI document.
+//!
+//! No feature changes an answer.
 
 #![forbid(unsafe_code)]
 
@@ -75,6 +77,8 @@ mod event;
 mod extract;
 mod future;
 mod layer;
+#[cfg(feature = "utoipa")]
+pub mod openapi;
 mod rejection;
 mod response;
 mod service;
@@ -98,4 +102,7 @@ mod documents {
     struct Guide;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
+    #[cfg(feature = "utoipa")]
+    #[doc = include_str!("../docs/openapi.md")]
+    struct OpenApi;
 }
