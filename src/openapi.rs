@@ -138,7 +138,7 @@ impl PartialSchema for AnyEvent {
                 {
                     "title": "Event of another kind",
                     "description": "Any other event of the account. Nothing else of it is checked; \
-                        its name must not be given twice.\n",
+                        its name must not be given twice.",
                     "type": "object",
                     "required": ["name"],
                     "properties": {
