@@ -279,8 +279,8 @@ fn forbidden() -> (String, ResponseBuilder) {
     refusal(Kind::Forbidden, problem)
 }
 
-/// The answer of a status, shown by one of its rejections, with what its problem details do not share
-/// with the others.
+/// The answer that one of its rejections shows, and what its problem details do not share with those
+/// of other statuses.
 fn refusal(example: impl Into<Rejection>, mut problem: Value) -> (String, ResponseBuilder) {
     let example = http::Response::<Bytes>::from(example.into()).into_body();
     let example: Value = serde_json::from_slice(&example).expect("problem details are JSON");
@@ -381,8 +381,8 @@ fn collect_pointers(object: &Value, above: &str, fields: Fields, pointers: &mut 
     for (name, field) in object["properties"].as_object().into_iter().flatten() {
         if fields == Fields::All || required.iter().any(|required| required == name) {
             let pointer = format!("{above}/{name}");
+            pointers.push(pointer.clone());
             collect_pointers(field, &pointer, fields, pointers);
-            pointers.push(pointer);
         }
     }
 }
