@@ -65,7 +65,9 @@
 //!
 //! - `tracing` (default): tells of each delivery in one event with its outcome, as loud as it
 //!   matters: see [the guide's chapter](https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md).
-//!   No feature changes an answer.
+//! - `utoipa`: the module `openapi`, which describes the webhook in a host's own OpenAPI document.
+//!
+//! No feature changes an answer.
 
 #![forbid(unsafe_code)]
 
@@ -80,6 +82,8 @@ mod event;
 mod extract;
 mod future;
 mod layer;
+#[cfg(feature = "utoipa")]
+pub mod openapi;
 mod rejection;
 mod response;
 mod service;
@@ -105,4 +109,7 @@ mod documents {
     struct Design;
     #[doc = include_str!("../docs/observability.md")]
     struct Observability;
+    #[cfg(feature = "utoipa")]
+    #[doc = include_str!("../docs/openapi.md")]
+    struct OpenApi;
 }

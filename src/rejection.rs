@@ -299,7 +299,7 @@ impl Rejection {
 }
 
 /// Where the sections of the codes stand, above.
-const TYPE_BASE: &str =
+pub(crate) const TYPE_BASE: &str =
     "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/struct.Rejection.html#";
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
