@@ -60,7 +60,7 @@ const SOURCE: &[(&str, &str)] = &[
     ),
     (
         "layer.rs",
-        r#"
+        r"
         use pin_project_lite::pin_project;
 
         pub struct Fault(pub u8, u16);
@@ -87,7 +87,7 @@ const SOURCE: &[(&str, &str)] = &[
         impl<T: Clone> Read for T { type Item = u8; fn read(&self) -> u8 { 0 } }
         trait Inner {}
         impl<F> Inner for Layered<F> {}
-        "#,
+        ",
     ),
     ("openapi.rs", "impl utoipa::ToSchema for crate::Event {}"),
     (

@@ -13,7 +13,7 @@ fn the_public_api_is_the_stored_one() {
     );
 }
 
-/// The lines that went and came, each part below the last line before it that begins an item.
+/// The lines that went and came, with the first line of their item.
 fn changes(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
     // Of each pair of ends, the lines in common.
@@ -28,33 +28,64 @@ fn changes(old: &str, new: &str) -> String {
         }
     }
     let (mut i, mut j, mut item, mut lines) = (0, 0, None, String::new());
+    // An attribute stands before its item.
+    let mut is_item_due = false;
     while i < old.len() || j < new.len() {
         if i < old.len() && j < new.len() && old[i] == new[j] {
-            let begins = !old[i].starts_with([' ', '}', '/', '#']) && !old[i].is_empty();
-            item = if begins { Some(old[i]) } else { item };
+            if !old[i].is_empty() && !old[i].starts_with([' ', '}', '/', '#']) {
+                item = Some(old[i]);
+                if is_item_due {
+                    lines.extend(item.take().into_iter().flat_map(|item| ["  ", item, "\n"]));
+                    is_item_due = false;
+                }
+            }
             (i, j) = (i + 1, j + 1);
             continue;
         }
-        if let Some(item) = item.take() {
-            lines.extend(["  ", item, "\n"]);
-        }
         let is_gone = j == new.len() || (i < old.len() && common[i + 1][j] >= common[i][j + 1]);
-        if is_gone {
-            lines.extend(["- ", old[i], "\n"]);
-            i += 1;
-        } else {
-            lines.extend(["+ ", new[j], "\n"]);
-            j += 1;
+        let (sign, line) = if is_gone { ("- ", old[i]) } else { ("+ ", new[j]) };
+        if line.starts_with(' ') {
+            lines.extend(item.take().into_iter().flat_map(|item| ["  ", item, "\n"]));
         }
+        is_item_due |= line.starts_with('#');
+        lines.extend([sign, line, "\n"]);
+        if is_gone { i += 1 } else { j += 1 }
     }
     lines
 }
 
 #[test]
-fn changes_stand_below_their_item() {
-    let old = "struct A;\n\nimpl A {\n    fn a();\n    fn b();\n}\n";
-    let new = "struct A;\n\nimpl A {\n    fn a();\n    fn b(&self);\n    fn c();\n}\nstruct C;\n";
-    let expected = "  impl A {\n-     fn b();\n+     fn b(&self);\n+     fn c();\n+ struct C;\n";
+fn changes_stand_beside_their_item() {
+    let old = "\
+#[derive(Clone)]
+struct A;
+
+impl A {
+    fn a();
+    fn b();
+}
+";
+    let new = "\
+#[derive(Debug)]
+struct A;
+
+impl A {
+    fn a();
+    fn b(&self);
+    fn c();
+}
+fn d();
+";
+    let expected = "\
+- #[derive(Clone)]
++ #[derive(Debug)]
+  struct A;
+  impl A {
+-     fn b();
++     fn b(&self);
++     fn c();
++ fn d();
+";
     assert_eq!(changes(old, new), expected);
     assert_eq!(changes(old, old), "");
 }
