@@ -68,6 +68,7 @@
 //!   answer.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod credential;
 mod decode;
