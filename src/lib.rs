@@ -70,6 +70,7 @@
 //! No feature changes an answer.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod credential;
 mod decode;
@@ -137,6 +138,8 @@ mod documents {
     struct Contract;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
+    #[doc = include_str!("../docs/policy.md")]
+    struct Policy;
     #[doc = include_str!("../docs/observability.md")]
     struct Observability;
     #[cfg(feature = "utoipa")]
