@@ -76,9 +76,6 @@ mod credential;
 mod decode;
 #[cfg(feature = "tracing")]
 mod delivery;
-#[cfg(not(feature = "tracing"))]
-#[path = "untold.rs"]
-mod delivery;
 mod event;
 mod extract;
 mod future;
@@ -88,6 +85,11 @@ pub mod openapi;
 mod rejection;
 mod response;
 mod service;
+#[cfg(not(feature = "tracing"))]
+mod untold;
+
+#[cfg(not(feature = "tracing"))]
+use untold as delivery;
 
 pub use crate::{
     credential::{ConfigError, Credential},

@@ -156,26 +156,48 @@ impl ToSchema for AnyEvent {
     }
 }
 
-macro_rules! schemas_of_the_event {
-    ($($part:ty: $pointer:literal,)*) => { $(
-        impl PartialSchema for $part {
-            fn schema() -> RefOr<Schema> {
-                let part = event().pointer($pointer).cloned();
-                schema(part.expect("a part of docs/event.schema.json"))
-            }
-        }
-
-        impl ToSchema for $part {}
-    )* };
+impl PartialSchema for UnsubscribeEvent {
+    fn schema() -> RefOr<Schema> {
+        part_of_the_event("")
+    }
 }
 
-schemas_of_the_event! {
-    UnsubscribeEvent: "",
-    Unsubscribe: "/properties/data",
-    AdditionalData: "/properties/data/properties/additional_data",
-    Reason: "/properties/data/properties/additional_data/properties/reason",
-    ReasonId: "/properties/data/properties/additional_data/properties/reason/properties/id",
+impl PartialSchema for Unsubscribe {
+    fn schema() -> RefOr<Schema> {
+        part_of_the_event("/properties/data")
+    }
 }
+
+impl PartialSchema for AdditionalData {
+    fn schema() -> RefOr<Schema> {
+        part_of_the_event("/properties/data/properties/additional_data")
+    }
+}
+
+impl PartialSchema for Reason {
+    fn schema() -> RefOr<Schema> {
+        part_of_the_event("/properties/data/properties/additional_data/properties/reason")
+    }
+}
+
+impl PartialSchema for ReasonId {
+    fn schema() -> RefOr<Schema> {
+        part_of_the_event(
+            "/properties/data/properties/additional_data/properties/reason/properties/id",
+        )
+    }
+}
+
+fn part_of_the_event(pointer: &str) -> RefOr<Schema> {
+    let part = event().pointer(pointer).cloned();
+    schema(part.expect("a part of docs/event.schema.json"))
+}
+
+impl ToSchema for UnsubscribeEvent {}
+impl ToSchema for Unsubscribe {}
+impl ToSchema for AdditionalData {}
+impl ToSchema for Reason {}
+impl ToSchema for ReasonId {}
 
 impl IntoResponses for Received {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

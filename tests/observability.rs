@@ -250,7 +250,7 @@ async fn a_refusal_on_the_last_attempt_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_handlers_error_is_in_the_deliverys_one_event() {
+async fn a_handlers_error_is_told_with_its_delivery() {
     let app = failing();
     let log = Recorder::start();
     send(&app, signed(EXAMPLE)).await;
