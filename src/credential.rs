@@ -43,7 +43,7 @@ pub struct Credential {
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+pub(crate) enum Place {
     Header(HeaderName),
     Bearer,
     Basic,
@@ -251,6 +251,12 @@ impl Credential {
             Place::Bearer | Place::Basic => Some(&AUTHORIZATION),
             Place::Query(_) => None,
         }
+    }
+
+    /// The place and what it must hold, for `testing` to forge.
+    #[cfg(feature = "testing")]
+    pub(crate) fn place_and_expected(&self) -> (&Place, &str) {
+        (&self.place, self.expected.expose_secret())
     }
 
     pub(crate) fn challenge(&self) -> Challenge {

@@ -66,6 +66,8 @@
 //! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
 //!   authentic delivery that is refused, events of other kinds left out. No feature changes an
 //!   answer.
+//! - `testing`: the module `testing`, for a host's own tests: events, signed deliveries, and a suite
+//!   that tries the whole host and names what is wired wrong.
 
 #![forbid(unsafe_code)]
 
@@ -78,6 +80,8 @@ mod layer;
 mod rejection;
 mod response;
 mod service;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::{
     credential::{ConfigError, Credential},
