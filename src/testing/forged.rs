@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode_byte, utf8_percent_encode};
 
 use crate::{Credential, credential::Place};
 
@@ -77,7 +77,7 @@ pub(super) fn spellings(credential: &Credential) -> Vec<Forgery> {
         "wrong_credential_elsewhere",
         "one right credential is enough, whatever other places hold: another check of \
          credentials stands before `WebhookAuth`",
-        &[right.clone()],
+        std::slice::from_ref(&right),
     );
     let elsewhere = match forger.place {
         Place::Header(name) if *name != AUTHORIZATION => AUTHORIZATION,
@@ -245,5 +245,5 @@ fn encoded(text: &str) -> String {
 
 /// As a proxy that looks for the plain name does not see it.
 fn every_byte_encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    text.bytes().map(percent_encode_byte).collect()
 }

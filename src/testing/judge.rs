@@ -100,27 +100,31 @@ pub(super) struct Judge {
     over_a_socket: bool,
     /// Whether refusals are known to become acknowledgements on their way out.
     turns_refusals: bool,
+    /// Why any forged delivery gets in, if any does: then the details of each do not matter.
+    open: Option<Cow<'static, str>>,
 }
 
 impl Judge {
     pub(super) fn new(over_a_socket: bool) -> Self {
-        Self { over_a_socket, turns_refusals: false }
+        Self { over_a_socket, turns_refusals: false, open: None }
     }
 
     pub(super) fn judge(&mut self, probe: &Probe, answer: &Answer) -> Option<Finding> {
         let was_read = probe.read.load(Ordering::Relaxed) && !self.over_a_socket;
         let mistake = match probe.expected {
             Expected::Acknowledged if answer.is_acknowledgement() => return None,
-            Expected::Acknowledged => refused(answer, &probe.hint),
             Expected::AcknowledgedOrOther
                 if answer.is_acknowledgement() || answer.is(400, "other_event", Some("/name")) =>
             {
                 return None;
             }
-            Expected::AcknowledgedOrOther => refused(answer, &probe.hint),
+            Expected::Acknowledged | Expected::AcknowledgedOrOther => refused(probe, answer),
             Expected::Unauthorized => {
-                if !was_read && !self.over_a_socket && answer.is_acknowledgement() {
-                    self.turns_refusals = true;
+                if answer.is_acknowledgement() {
+                    self.turns_refusals |= !was_read && !self.over_a_socket;
+                    if GENERAL.contains(&&*probe.name) {
+                        self.open.get_or_insert_with(|| probe.hint.clone());
+                    }
                 }
                 self.forged(probe, answer, was_read)?
             }
@@ -141,7 +145,10 @@ impl Judge {
         let right = answer.is(401, "unauthorized", None);
         Some(match head.status.as_u16() {
             200..300 if self.is_turned(head) => TURNED.into(),
-            200..300 => format!("A FORGED EVENT GETS IN: {}", probe.hint).into(),
+            200..300 => {
+                let why = self.open.as_ref().unwrap_or(&probe.hint);
+                format!("A FORGED EVENT GETS IN: {why}").into()
+            }
             401 if !right => REWRITTEN.into(),
             401 if !head.has_challenge => NO_CHALLENGE.into(),
             401 if was_read => READ.into(),
@@ -206,6 +213,9 @@ impl Judge {
     }
 }
 
+/// The probes that get in only if many others do.
+const GENERAL: [&str; 2] = ["no_credential", "secret_wrong"];
+
 fn finding(probe: &Probe, answer: &Answer, mistake: Cow<'static, str>) -> Finding {
     Finding {
         probe: probe.name.clone(),
@@ -231,12 +241,10 @@ fn first_refused(head: &Head) -> &'static str {
              `.accounts(..)`"
         }
         (400, Some("content_type")) => "a middleware takes `Content-Type` away, or changes it",
-        (400, Some("body_too_large")) => {
-            "the limit of the body is smaller than an event of 500 bytes: see `DefaultBodyLimit`"
-        }
+        (400, Some("body_too_large")) => TOO_SMALL,
         (400, Some(_)) => {
-            "a middleware eats or rewrites the body before the extractor reads it: put it inside a \
-             copy of the bytes, and hand on the body as it came"
+            "a middleware eats or rewrites the body before the extractor reads it: hand on the bytes as \
+             they came"
         }
         (_, Some("server_error")) => {
             "the handler failed: the log has its error. Does the test give it all that it needs (a \
@@ -260,18 +268,19 @@ fn first_refused(head: &Head) -> &'static str {
 }
 
 /// Why a good delivery was not acknowledged.
-fn refused(answer: &Answer, hint: &Cow<'static, str>) -> Cow<'static, str> {
+fn refused(probe: &Probe, answer: &Answer) -> Cow<'static, str> {
     let head = match answer {
         Answer::Response(head) => head,
         Answer::Error => return ERROR.into(),
         Answer::Panic => return PANIC.into(),
     };
     match (head.status.as_u16(), head.code) {
+        (_, Some("body_too_large")) => TOO_SMALL.into(),
         (413, _) => BODY_LIMIT_LAYER.into(),
         (415 | 422, _) => JSON_EXTRACTOR.into(),
         (429, _) => LIMITED.into(),
         (300..400, _) => REDIRECT.into(),
-        _ => hint.clone(),
+        _ => probe.hint.clone(),
     }
 }
 
@@ -298,14 +307,16 @@ const FAILS_ON_FORGED: &str = "the host fails on a request that it should refuse
                                credential comes too late: put `WebhookAuth` outside";
 const OTHER_CHECK: &str = "a check other than `WebhookAuth` answers before it (CSRF, sessions, a firewall): leave this path \
      out of it";
-const BODY_LIMIT_LAYER: &str = "`RequestBodyLimitLayer`, or another limit in front, answers 413 by itself: use axum's \
-     `DefaultBodyLimit`, whose refusal is the contract's";
+const TOO_SMALL: &str = "the limit of the body is smaller than a good event with a long text (some 2,500 bytes): raise it \
+     (`DefaultBodyLimit`)";
+const BODY_LIMIT_LAYER: &str = "`RequestBodyLimitLayer`, or the extractor `Bytes`, answers 413 by itself: limit the body by axum's \
+     `DefaultBodyLimit` and take `UnsubscribeEvent`, whose refusal is the contract's";
 const JSON_EXTRACTOR: &str = "the handler takes `axum::Json` or decodes by itself, and answers what is not the contract's: take \
      `UnsubscribeEvent`";
 const WRAPPED: &str = "a refusal becomes a failure of the host's: the handler wraps the `Rejection` in an error of its \
      own: return it as it is, by `?` into a `ServerError`";
 const NO_PROBLEM: &str = "the refusal lacks the contract's problem details: an error handler or a middleware rewrites it, or \
-     the handler takes `axum::Json` or decodes by itself instead of taking `UnsubscribeEvent`";
+     the handler takes `axum::Json` or `Bytes` instead of `UnsubscribeEvent`";
 const OTHER_BODY: &str = "it is refused for another reason, so the extractor got something else than was sent: a middleware \
      rewrites the body or its type";
 const OTHER_POINTER: &str =

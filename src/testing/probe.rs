@@ -326,7 +326,7 @@ pub(super) fn spellings(plan: &Plan) -> Vec<Probe> {
     good(
         "text_long",
         VALUE,
-        &event().with(text, format!(r#""{}""#, "Bitte nicht mehr! ".repeat(300))),
+        &event().with(text, format!(r#""{}""#, "Bitte nicht mehr! ".repeat(100))),
     );
     good(
         "text_of_any_script",
@@ -425,7 +425,7 @@ pub(super) fn accounts(plan: &Plan) -> Vec<Probe> {
         probe.name = format!("own_account:{account}").into();
         probe
     });
-    let foreign = (1..).find(|account| !plan.accounts.contains(account));
+    let foreign = (1..=i64::MAX).find(|account| !plan.accounts.contains(account));
     let foreign = foreign.filter(|_| !plan.accounts.is_empty()).map(|account| {
         let expected = Expected::Refused(403, "foreign_account", Some("/data/user_id"));
         plan.signed("foreign_account", expected, ACCEPTED, sized(&event(account)))

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 /// What [`conformance`](super::conformance) has found.
 ///
-/// As text it is one line a finding:
+/// As text it names each mistake once, with a line for each probe that shows it:
 ///
 /// ```
 /// # use axum::{Json, Router, routing::post};
@@ -23,7 +23,7 @@ use std::{borrow::Cow, fmt};
 /// assert_eq!(finding.expected(), "401 unauthorized");
 /// assert_eq!(finding.answer(), "200");
 /// assert!(finding.mistake().starts_with("A FORGED EVENT GETS IN: nothing asks for the credential"));
-/// assert!(report.to_string().lines().any(|line| line.contains("no_credential: expected 401")));
+/// assert!(report.to_string().contains("\n  - no_credential: expected 401 unauthorized, got 200"));
 /// # Ok(())
 /// # }
 /// ```
@@ -64,6 +64,7 @@ impl Report {
     }
 }
 
+/// Each mistake once, and below it a line for each finding.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: usize, what: &str| match count {
@@ -72,8 +73,16 @@ impl fmt::Display for Report {
         };
         write!(f, "{}, ", count(self.probes, "probe"))?;
         f.write_str(&count(self.findings.len(), "finding"))?;
-        for finding in &self.findings {
-            write!(f, "\n- {finding}")?;
+        let mut named: Vec<&str> = Vec::new();
+        for Finding { mistake, .. } in &self.findings {
+            if named.contains(&&**mistake) {
+                continue;
+            }
+            named.push(mistake);
+            write!(f, "\n{mistake}")?;
+            for finding in self.findings.iter().filter(|finding| finding.mistake == *mistake) {
+                write!(f, "\n  - {}: {}", finding.probe, finding.difference())?;
+            }
         }
         Ok(())
     }
@@ -115,11 +124,14 @@ impl Finding {
     pub fn mistake(&self) -> &str {
         &self.mistake
     }
+
+    fn difference(&self) -> String {
+        format!("expected {}, got {}", self.expected, self.answer)
+    }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { probe, expected, answer, mistake } = self;
-        write!(f, "{probe}: expected {expected}, got {answer}: {mistake}")
+        write!(f, "{}: {}: {}", self.probe, self.difference(), self.mistake)
     }
 }

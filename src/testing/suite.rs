@@ -76,12 +76,14 @@ pub fn conformance<S>(app: S, path: &str, credential: &Credential) -> Conformanc
     }
 }
 
+type Prepare = Box<dyn FnMut(&mut Request<Body>)>;
+
 /// A run of the suite, to be told more about the host and then awaited: see [`conformance`].
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Conformance<S> {
     app: S,
     plan: Plan,
-    prepare: Box<dyn FnMut(&mut Request<Body>)>,
+    prepare: Prepare,
 }
 
 impl<S> Conformance<S> {
@@ -220,7 +222,7 @@ impl<S> fmt::Debug for Conformance<S> {
 
 struct Run<S> {
     app: S,
-    prepare: Box<dyn FnMut(&mut Request<Body>)>,
+    prepare: Prepare,
     sent: usize,
     findings: Vec<super::Finding>,
 }
