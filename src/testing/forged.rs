@@ -158,7 +158,7 @@ impl<'a> Forger<'a> {
             Place::Bearer => vec![
                 one("secret_in_a_list", BY_HAND, format!("Bearer {wrong}, Bearer {secret}")),
                 one("secret_without_scheme", ANYWHERE, secret.to_owned()),
-                one("secret_in_another_scheme", ANYWHERE, format!("Token {secret}")),
+                one("secret_in_another_scheme", ANYWHERE, format!("Digest {secret}")),
             ],
             Place::Basic => {
                 let mut all = vec![
@@ -168,7 +168,7 @@ impl<'a> Forger<'a> {
                         basic(&format!("{}x", self.user), secret),
                     ),
                     one("secret_in_plain_text", ANYWHERE, format!("Basic {}:{secret}", self.user)),
-                    one("secret_in_another_scheme", ANYWHERE, right.replacen("Basic", "Bearer", 1)),
+                    one("secret_in_another_scheme", ANYWHERE, right.replacen("Basic", "Token", 1)),
                 ];
                 let other_case = right.replacen("Basic ", "", 1);
                 let other_case = format!("Basic {}", with_other_case(&other_case));
