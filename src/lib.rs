@@ -102,4 +102,7 @@ mod documents {
     struct Guide;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
+    #[cfg(feature = "testing")]
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
 }

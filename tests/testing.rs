@@ -745,6 +745,82 @@ async fn refusals_that_are_rewritten_are_named() {
     assert_eq!(count(&found, "no_credential"), 0);
 }
 
+/// Answers of the host's that somebody changes into others.
+fn instead_of(status: u16, answer: fn() -> axum::response::Response) -> Router {
+    host(auth()).layer(map_response(move |response: Response<Body>| async move {
+        if response.status() == status { answer() } else { response.into_response() }
+    }))
+}
+
+#[tokio::test]
+async fn whatever_comes_instead_of_a_refusal_is_named() {
+    type Answer = fn() -> axum::response::Response;
+    let panics: Answer = || panic!("on purpose");
+    let forbidden: Answer = || StatusCode::FORBIDDEN.into_response();
+    let not_found: Answer = || StatusCode::NOT_FOUND.into_response();
+    let limited: Answer = || StatusCode::TOO_MANY_REQUESTS.into_response();
+    let failed: Answer = || StatusCode::BAD_GATEWAY.into_response();
+    let redirected: Answer = || Redirect::to("/login").into_response();
+    let check = "a check other than `WebhookAuth`";
+    for (answer, mistake) in [
+        (panics, "the host panics"),
+        (forbidden, check),
+        (not_found, check),
+        (redirected, check),
+        (limited, "a limit of the rate"),
+        (failed, "the host fails on a request that it should refuse"),
+    ] {
+        assert_found(&report(instead_of(401, answer)).await, &FORGED, mistake);
+    }
+    for (answer, mistake) in [
+        (panics, "the host panics"),
+        (forbidden, check),
+        (limited, "a limit of the rate"),
+        (failed, "a refusal becomes a failure"),
+    ] {
+        let found = report(instead_of(400, answer)).await;
+        assert_tells(&found, &["content_type_text", "body_empty", "missing_field:/id"], mistake);
+        assert_eq!(count(&found, "secret_"), 0);
+    }
+
+    // An error, where the contract has an answer.
+    let router = host(auth());
+    let app = service_fn(move |request: Request| {
+        let router = router.clone();
+        async move {
+            let Ok(response) = router.oneshot(request).await;
+            if response.status().is_success() { Ok(response) } else { Err("refused") }
+        }
+    });
+    assert_all_tell(&suite(app).await, "returns an error instead of an answer");
+
+    // A body that does not end well.
+    let broken =
+        || Body::from_stream(futures_util::stream::once(async { Err::<Bytes, _>("gone") }));
+    let app = host(auth()).layer(map_response(move |response: Response<Body>| async move {
+        if response.status() == 401 { response.map(|_| broken()) } else { response }
+    }));
+    assert_found(&report(app).await, &FORGED, "returns an error instead of an answer");
+}
+
+#[tokio::test]
+async fn a_refusal_that_blames_something_else_is_named() {
+    let app = host(auth()).layer(map_response(async |response: Response<Body>| {
+        let (head, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.expect("a body in memory");
+        let text = String::from_utf8(body.into()).expect("UTF-8");
+        Response::from_parts(head, Body::from(text.replace("\"/id\"", "\"/data\"")))
+    }));
+    let probes = [
+        "missing_field:/id",
+        "invalid_field:id_upper_case",
+        "invalid_field:id_without_hyphens",
+        "invalid_field:id_null",
+        "duplicate_field:/id",
+    ];
+    assert_found(&report(app).await, &probes, "another field is blamed");
+}
+
 #[tokio::test]
 async fn a_limit_that_is_not_the_contracts_is_named() {
     let limit = || RequestBodyLimitLayer::new(2_097_152);
@@ -893,6 +969,49 @@ async fn a_report_with_findings_ends_the_test() {
     suite(at_path(post(unsubscribed))).await.assert_clean();
 }
 
+/// All that is sent, by a host that acknowledges nothing but the first delivery.
+async fn all_names(credential: &Credential) -> Vec<String> {
+    let first = Rc::new(Cell::new(true));
+    let app = service_fn(move |_: Request| {
+        let status = if first.take() { StatusCode::OK } else { StatusCode::IM_A_TEAPOT };
+        ready(Ok::<_, Infallible>(status.into_response()))
+    });
+    let report = testing::conformance(app, PATH, credential).accounts([2, 3]).await;
+    assert_eq!(report.probes(), report.findings().len() + 1);
+    names(&report).into_iter().map(str::to_owned).chain(["good_delivery".to_owned()]).collect()
+}
+
+#[tokio::test]
+async fn the_documentation_lists_every_probe() {
+    let chapter = include_str!("../docs/testing.md");
+    let (_, table) = chapter.split_once("| probe | what it is |").expect("a table");
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let mut listed: HashSet<&str> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let usable = "a usable secret";
+    let mut sent = HashSet::new();
+    for credential in [
+        token(SECRET),
+        Credential::bearer(SECRET).expect(usable),
+        Credential::basic("lox24", SECRET).expect(usable),
+        Credential::query("key", SECRET).expect(usable),
+    ] {
+        let names = all_names(&credential).await;
+        let distinct: HashSet<_> = names.iter().collect();
+        assert_eq!(distinct.len(), names.len(), "a name is given twice");
+        sent.extend(names);
+    }
+    let general = |name: &String| match name.split_once(':') {
+        Some((kind, _)) => format!("{kind}:…"),
+        None => name.clone(),
+    };
+    for name in sent.iter().map(general).collect::<HashSet<_>>() {
+        assert!(listed.remove(&*name), "{name} is not listed");
+    }
+    assert!(listed.is_empty(), "never sent: {listed:?}");
+}
+
 // Events and deliveries of a test's own.
 
 #[test]
@@ -902,6 +1021,13 @@ fn an_event_is_the_example_with_an_id_of_its_own() {
     assert_eq!(one.id.get_version_num(), 4);
     one.id = common::example().id;
     assert_eq!(one, common::example());
+}
+
+#[test]
+fn a_report_can_be_kept_and_sent() {
+    fn assert_value<T: Clone + Send + Sync + std::fmt::Debug + 'static>() {}
+    assert_value::<Report>();
+    assert_value::<testing::Finding>();
 }
 
 #[tokio::test]

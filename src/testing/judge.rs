@@ -154,9 +154,7 @@ impl Judge {
             401 if was_read => READ.into(),
             401 => return None,
             400 | 413 | 415 | 422 => JUDGED_FIRST.into(),
-            404 | 405 => NOT_ROUTED.into(),
             429 => LIMITED.into(),
-            _ if head.code == Some("missing_layer") => MISSING_LAYER.into(),
             500.. => FAILS_ON_FORGED.into(),
             _ => OTHER_CHECK.into(),
         })
@@ -299,8 +297,6 @@ const READ: &str = "a middleware reads the body of requests that nobody has auth
      host buffer: put it inside `WebhookAuth` (after it in a `ServiceBuilder`)";
 const JUDGED_FIRST: &str = "the body or its type is judged before the credential: put `WebhookAuth` outside (first in a \
      `ServiceBuilder`), and take `UnsubscribeEvent` instead of `axum::Json`";
-const NOT_ROUTED: &str = "the route is not found for a forged delivery, as a good one is: something \
-                          chooses the route by the credential";
 const LIMITED: &str = "a limit of the rate refuses deliveries, and after four attempts an event is gone: let it queue \
      instead, or leave it out in this test";
 const FAILS_ON_FORGED: &str = "the host fails on a request that it should refuse: the check of the \
