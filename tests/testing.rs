@@ -442,6 +442,14 @@ async fn a_forged_event_that_gets_in_is_named() {
     assert_tells(&found, let_in, "A FORGED EVENT GETS IN: nothing asks for the credential");
     assert_tells(&found, refused_by_json, "judged before the credential");
 
+    // Or is put away, to be read after the answer.
+    let later = at_path(post(async |request: Request| {
+        drop(tokio::spawn(to_bytes(request.into_body(), 9)))
+    }));
+    let found = report(later).await;
+    assert_tells(&found, &FORGED, "A FORGED EVENT IS ACKNOWLEDGED, unread");
+    assert_tells(&found, &FORGED, "nothing asks for the credential and the body is read later");
+
     // Also if nothing good gets in.
     let upside_down = at_path(post(async |headers: HeaderMap, _: Bytes| {
         if headers.contains_key("x-lox24-token") { StatusCode::BAD_GATEWAY } else { StatusCode::OK }

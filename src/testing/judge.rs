@@ -98,7 +98,7 @@ impl fmt::Display for Answer {
 
 pub(super) struct Judge {
     over_a_socket: bool,
-    /// Whether refusals are known to become acknowledgements on their way out.
+    /// Whether refusals seem to become acknowledgements on their way out.
     turns_refusals: bool,
     /// Why any forged delivery gets in, if any does: then the details of each do not matter.
     open: Option<Cow<'static, str>>,
@@ -144,7 +144,8 @@ impl Judge {
         };
         let right = answer.is(401, "unauthorized", None);
         Some(match head.status.as_u16() {
-            200..300 if self.is_turned(head) => TURNED.into(),
+            200..300 if shows_a_refusal(head) => TURNED.into(),
+            200..300 if !was_read && !self.over_a_socket => UNREAD.into(),
             200..300 => {
                 let why = self.open.as_ref().unwrap_or(&probe.hint);
                 format!("A FORGED EVENT GETS IN: {why}").into()
@@ -173,7 +174,7 @@ impl Judge {
             Answer::Panic => return PANIC.into(),
         };
         match head.status.as_u16() {
-            200..300 if self.is_turned(head) => TURNED.into(),
+            200..300 if self.turns_refusals || shows_a_refusal(head) => TURNED.into(),
             200..300 => probe.hint.clone(),
             413 => BODY_LIMIT_LAYER.into(),
             415 | 422 => JSON_EXTRACTOR.into(),
@@ -184,11 +185,6 @@ impl Judge {
             given if given == status => OTHER_POINTER.into(),
             _ => OTHER_CHECK.into(),
         }
-    }
-
-    /// Whether a refusal shows through an acknowledgement.
-    fn is_turned(&self, head: &Head) -> bool {
-        self.turns_refusals || head.code.is_some() || head.has_challenge
     }
 
     /// The first delivery of all, on which the others depend.
@@ -209,6 +205,11 @@ impl Judge {
     pub(super) fn only_forged(&mut self, probe: &Probe, answer: &Answer) -> Option<Finding> {
         self.judge(probe, answer).filter(|_| answer.is_acknowledgement())
     }
+}
+
+/// Whether an acknowledgement still looks like a refusal.
+fn shows_a_refusal(head: &Head) -> bool {
+    head.code.is_some() || head.has_challenge
 }
 
 /// The probes that get in only if many others do.
@@ -289,6 +290,9 @@ const MISSING_LAYER: &str = "the route is not behind the layer: it was added or 
      put it on the route itself, `post(handler).layer(auth)`";
 const TURNED: &str = "an error handler or a middleware turns refusals into acknowledgements, and the provider forgets \
      what was refused: let the answers of `Rejection` pass as they are";
+const UNREAD: &str = "A FORGED EVENT IS ACKNOWLEDGED, unread: an error handler or a middleware turns refusals into \
+     acknowledgements (let the answers of `Rejection` pass as they are), or nothing asks for the \
+     credential and the body is read later";
 const REWRITTEN: &str = "the refusal is not the contract's: an error handler or a middleware rewrites what `WebhookAuth` \
      answers, or another check stands in its place";
 const NO_CHALLENGE: &str = "a middleware strips `WWW-Authenticate` from the 401: let the answers of `WebhookAuth` pass as \
