@@ -990,6 +990,13 @@ async fn all_names(credential: &Credential) -> Vec<String> {
 }
 
 #[tokio::test]
+async fn the_documentation_shows_a_real_report() {
+    let report = report(at_path(post(unsubscribed))).await;
+    let shown = format!("the host breaks the webhook's contract\n{report}\n```\n");
+    assert!(include_str!("../docs/testing.md").contains(&shown), "{shown}");
+}
+
+#[tokio::test]
 async fn the_documentation_lists_every_probe() {
     let chapter = include_str!("../docs/testing.md");
     let (_, table) = chapter.split_once("| probe | what it is |").expect("a table");

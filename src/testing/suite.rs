@@ -34,7 +34,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// layers. The path is that of the webhook in it; the credential is the one that the app's layer was
 /// made with.
 ///
-/// Each good delivery is an event that the host stores, about 50 of them, with ids of their own and
+/// Each good delivery is an event that the host stores, some 35 of them, with ids of their own and
 /// the phone numbers of the contract's example: run it on a database that is the test's own. The
 /// order of the probes is fixed, and each is sent when the one before it was answered.
 ///
@@ -79,6 +79,9 @@ pub fn conformance<S>(app: S, path: &str, credential: &Credential) -> Conformanc
 type Prepare = Box<dyn FnMut(&mut Request<Body>)>;
 
 /// A run of the suite, to be told more about the host and then awaited: see [`conformance`].
+///
+/// It waits for each answer as long as the app takes, and its future is not `Send`, so that the app
+/// need not be either.
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Conformance<S> {
     app: S,
