@@ -444,7 +444,7 @@ async fn a_forged_event_that_gets_in_is_named() {
 
     // Or is put away, to be read after the answer.
     let later = at_path(post(async |request: Request| {
-        drop(tokio::spawn(to_bytes(request.into_body(), 9)))
+        drop(tokio::spawn(to_bytes(request.into_body(), 9)));
     }));
     let found = report(later).await;
     assert_tells(&found, &FORGED, "A FORGED EVENT IS ACKNOWLEDGED, unread");
