@@ -185,6 +185,9 @@ async fn every_host_keeps_the_contract() {
     let host = Program::start("existing_router", &folder, &[secret]);
     suite(&host, PATH).acknowledges_other_events().await.assert_clean();
 
+    let host = Program::start("openapi", &folder, &[secret]);
+    suite(&host, PATH).acknowledges_other_events().await.assert_clean();
+
     let host = Program::start("hardened", &folder, &[secret, ("DATABASE_PATH", "hardened.db")]);
     let limit = 64 * 1024;
     let report = suite(&host, PATH).body_limit(limit).acknowledges_other_events().await;
