@@ -1,9 +1,10 @@
 //! In the place of `delivery.rs` where nothing is logged.
+#![expect(clippy::unused_self, reason = "as there")]
 
 use crate::{Authenticated, Rejection, UnsubscribeEvent};
 
 #[derive(Debug, Default)]
-pub(crate) struct Notes;
+pub(crate) struct Notes(());
 
 pub(crate) fn head_refused(_: Option<&Authenticated>, _: Option<usize>, _: &Rejection) {}
 
