@@ -5,9 +5,9 @@ use crate::{Authenticated, Rejection, UnsubscribeEvent};
 #[derive(Debug, Default)]
 pub(crate) struct Notes;
 
-pub(crate) fn head_refused(_: Option<&Authenticated>, _: Option<usize>, _: &Rejection) {}
+pub(crate) fn unauthenticated(_: Option<&Authenticated>, _: &Rejection) {}
 
-pub(crate) fn body_refused(_: &Authenticated, _: &Rejection) {}
+pub(crate) fn body_refused(_: &Authenticated, _: &Rejection, _: &[u8]) {}
 
 pub(crate) fn event_accepted(_: &Authenticated, _: &UnsubscribeEvent) {}
 
@@ -18,6 +18,8 @@ impl Report {
     pub(crate) fn of(_: &Authenticated) -> Self {
         Self
     }
+
+    pub(crate) fn forbidden(&mut self, _: &Authenticated, _: &Rejection) {}
 
     pub(crate) fn answered<T>(&mut self, _: &T) {}
 }
