@@ -1,9 +1,11 @@
 //! In the place of `delivery.rs` where nothing is logged.
 
+#![expect(clippy::unused_self, reason = "the signatures are those of delivery.rs")]
+
 use crate::{Authenticated, Rejection, UnsubscribeEvent};
 
 #[derive(Debug, Default)]
-pub(crate) struct Notes;
+pub(crate) struct Notes(());
 
 pub(crate) fn unauthenticated(_: Option<&Authenticated>, _: &Rejection) {}
 

@@ -453,9 +453,7 @@ async fn events_of_another_kind_are_no_alarm() {
     log.assert(Level::DEBUG, &format!("{other} status=400"));
 
     // If its handler fails or is dropped that is told, but no opt-out is lost with it.
-    async fn fails(_: Option<UnsubscribeEvent>) -> Result<Received, ServerError> {
-        Err("the queue is full")?
-    }
+    let fails = async |_: Option<UnsubscribeEvent>| ServerError::from("the queue is full");
     let fails = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
     send(&fails, signed(OTHER)).await;
     let told = log.one();
