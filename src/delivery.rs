@@ -40,32 +40,23 @@ impl From<&Rejection> for Refusal {
     }
 }
 
-/// A layer refused the request by its head.
-pub(crate) fn head_refused(
-    outer: Option<&Authenticated>,
-    credential: Option<usize>,
-    rejection: &Rejection,
-) {
+/// A layer found no right credential.
+pub(crate) fn unauthenticated(outer: Option<&Authenticated>, rejection: &Rejection) {
     match outer {
-        Some(outer) => outer.note(Verdict {
-            credential: credential.unwrap_or(outer.credential()),
-            refusal: Some(rejection.into()),
-            envelope: Envelope::default(),
-        }),
-        None => tell(credential, None, &Ending::Answered(rejection.status(), Some(rejection))),
+        Some(outer) => outer.head_refused(rejection),
+        None => tell(None, None, &Ending::Answered(rejection.status(), Some(rejection))),
     }
 }
 
-/// The extractor refused the body. Its envelope is read as far as it goes: a last attempt must be
-/// known as one.
-pub(crate) fn body_refused(proof: &Authenticated, rejection: &Rejection) {
+/// The extractor refused the body, of which this has arrived. Its envelope is read as far as it
+/// goes: a last attempt must be known as one.
+pub(crate) fn body_refused(proof: &Authenticated, rejection: &Rejection, arrived: &[u8]) {
     // Of events of another kind there may be many, and none is an opt-out.
     let is_read = !rejection.is_other_event() || tracing::enabled!(target: TARGET, Level::DEBUG);
-    let body = rejection.body().filter(|_| is_read);
     proof.note(Verdict {
         credential: proof.credential(),
         refusal: Some(rejection.into()),
-        envelope: body.map(|body| Envelope::of(body)).unwrap_or_default(),
+        envelope: if is_read { Envelope::of(arrived) } else { Envelope::default() },
     });
 }
 
@@ -83,6 +74,14 @@ pub(crate) fn event_accepted(proof: &Authenticated, event: &UnsubscribeEvent) {
 }
 
 impl Authenticated {
+    fn head_refused(&self, rejection: &Rejection) {
+        self.note(Verdict {
+            credential: self.credential(),
+            refusal: Some(rejection.into()),
+            envelope: Envelope::default(),
+        });
+    }
+
     /// In the outermost proof, for its layer tells.
     fn note(&self, verdict: Verdict) {
         *self.outermost().notes().0.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
@@ -103,6 +102,12 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn of(proof: &Authenticated) -> Self {
         Self { proof: proof.is_outermost().then(|| proof.clone()) }
+    }
+
+    /// The host's own check said no.
+    pub(crate) fn forbidden(&mut self, proof: &Authenticated, rejection: &Rejection) {
+        proof.head_refused(rejection);
+        self.tell(&Ending::Answered(rejection.status(), Some(rejection)));
     }
 
     pub(crate) fn answered<B, E>(&mut self, answer: &Result<Response<B>, E>) {
@@ -157,7 +162,10 @@ fn tell(credential: Option<usize>, verdict: Option<&Verdict>, ending: &Ending<'_
         (_, None) => Outcome::Passed,
     };
     let envelope = verdict.map(|verdict| &verdict.envelope);
-    let last_attempt = envelope.and_then(Envelope::is_last_attempt);
+    // An event of another kind is no opt-out, so none is lost with it.
+    let last_attempt = verdict
+        .filter(|verdict| verdict.refusal.is_none_or(|refusal| refusal.code != "other_event"))
+        .and_then(|verdict| verdict.envelope.is_last_attempt());
     let is_lost = last_attempt == Some(true) && !is_acknowledged(status);
     let (level, message) = outcome.words(status, is_lost);
 
@@ -220,16 +228,21 @@ impl Outcome {
 
     fn words(self, status: Option<StatusCode>, is_lost: bool) -> (Level, &'static str) {
         match self {
+            // Whatever else became of it: a handler's answer may be another service's refusal.
+            _ if is_lost => {
+                (Level::ERROR, "the last attempt failed: an opt-out is lost unless it was kept")
+            }
             Self::Accepted => (Level::DEBUG, "a delivery was accepted"),
             Self::OtherEvent => (Level::DEBUG, "an authentic delivery is of another kind"),
             Self::Passed => (Level::DEBUG, "an authentic request was answered"),
             Self::Unauthenticated => {
                 (Level::INFO, "a request without the right credential was refused")
             }
-            _ if is_lost => {
-                (Level::ERROR, "the last attempt failed: an opt-out is lost unless it was kept")
-            }
             Self::Refused => (Level::WARN, "an authentic delivery was refused"),
+            // A failure that is acknowledged does not come again.
+            Self::Failed if is_acknowledged(status) => {
+                (Level::ERROR, "an authentic delivery failed and was acknowledged all the same")
+            }
             Self::Failed if status.is_none_or(|status| status.is_server_error()) => {
                 (Level::ERROR, "an authentic delivery failed")
             }

@@ -133,7 +133,7 @@ fn judge(proof: &Authenticated, is_json: bool, body: Bytes) -> Result<Unsubscrib
         }
         Err(rejection) => {
             let rejection = rejection.with_body(body);
-            delivery::body_refused(proof, &rejection);
+            delivery::body_refused(proof, &rejection, rejection.body().map_or(&[], |body| body));
             Err(rejection)
         }
     }
@@ -160,9 +160,13 @@ where
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| unread(proof, &*error.into()))?.into_data() else {
-            continue;
-        };
+        let frame = frame.map_err(|error| {
+            let rejection = unread(&*error.into());
+            let arrived = if joined.is_empty() { &*first } else { &*joined };
+            delivery::body_refused(proof, &rejection, arrived);
+            rejection
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
         if first.is_empty() {
             first = data;
         } else {
@@ -176,11 +180,9 @@ where
 }
 
 /// A limit may be axum's or that of a layer, and is then wrapped in other errors.
-fn unread(proof: &Authenticated, error: &(dyn Error + 'static)) -> Rejection {
+fn unread(error: &(dyn Error + 'static)) -> Rejection {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let over_limit = causes.any(<dyn Error>::is::<LengthLimitError>);
     let kind = if over_limit { Kind::BodyTooLarge } else { Kind::BodyIncomplete };
-    let rejection = Rejection::from(kind);
-    delivery::body_refused(proof, &rejection);
-    rejection
+    Rejection::from(kind)
 }

@@ -60,8 +60,7 @@ where
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         match authenticate(&self.policy, &mut head) {
-            Ok(proof) => {
-                let report = Report::of(&proof);
+            Ok((proof, report)) => {
                 head.extensions.insert(proof);
                 ResponseFuture::inner(self.inner.call(Request::from_parts(head, body)), report)
             }
@@ -80,22 +79,27 @@ impl<S: fmt::Debug> fmt::Debug for WebhookAuthService<S> {
 }
 
 /// First the credential, then the host's own checks: the contract's order of 401 and 403.
-fn authenticate(policy: &Arc<Policy>, head: &mut Parts) -> Result<Authenticated, Rejection> {
+fn authenticate(
+    policy: &Arc<Policy>,
+    head: &mut Parts,
+) -> Result<(Authenticated, Report), Rejection> {
     let outer = head.extensions.get::<Authenticated>().cloned();
-    let refused = |credential, kind| {
-        let rejection = Rejection::from(kind);
-        delivery::head_refused(outer.as_ref(), credential, &rejection);
-        rejection
-    };
     let Some(credential) = first_match(policy, head) else {
         let challenges = policy.credentials.iter().map(Credential::challenge);
-        return Err(refused(None, Kind::Unauthorized(challenges.collect())));
+        let rejection = Rejection::from(Kind::Unauthorized(challenges.collect()));
+        delivery::unauthenticated(outer.as_ref(), &rejection);
+        return Err(rejection);
     };
     hide_credentials(policy, head);
+    let proof = Authenticated::new(credential, Arc::clone(policy), outer);
+    // Before the host's checks, so that a panic of theirs is told too.
+    let mut report = Report::of(&proof);
     if !policy.requirements.iter().all(|holds| holds(head)) {
-        return Err(refused(Some(credential), Kind::Forbidden));
+        let rejection = Rejection::from(Kind::Forbidden);
+        report.forbidden(&proof, &rejection);
+        return Err(rejection);
     }
-    Ok(Authenticated::new(credential, Arc::clone(policy), outer))
+    Ok((proof, report))
 }
 
 /// The index of the first credential that the head carries. All are compared, in whichever order

@@ -1,14 +1,16 @@
 //! In the place of `delivery.rs` where nothing is logged.
 #![expect(clippy::unused_self, reason = "as there")]
 
+#![expect(clippy::unused_self, reason = "the signatures are those of delivery.rs")]
+
 use crate::{Authenticated, Rejection, UnsubscribeEvent};
 
 #[derive(Debug, Default)]
 pub(crate) struct Notes(());
 
-pub(crate) fn head_refused(_: Option<&Authenticated>, _: Option<usize>, _: &Rejection) {}
+pub(crate) fn unauthenticated(_: Option<&Authenticated>, _: &Rejection) {}
 
-pub(crate) fn body_refused(_: &Authenticated, _: &Rejection) {}
+pub(crate) fn body_refused(_: &Authenticated, _: &Rejection, _: &[u8]) {}
 
 pub(crate) fn event_accepted(_: &Authenticated, _: &UnsubscribeEvent) {}
 
@@ -19,6 +21,8 @@ impl Report {
     pub(crate) fn of(_: &Authenticated) -> Self {
         Self
     }
+
+    pub(crate) fn forbidden(&mut self, _: &Authenticated, _: &Rejection) {}
 
     pub(crate) fn answered<T>(&mut self, _: &T) {}
 }

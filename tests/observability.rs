@@ -218,6 +218,9 @@ async fn a_refusal_on_the_last_attempt_is_an_error() {
         r#"{"attempts_total": 4, "attempt_number": 4, "data": {"phone": "+49"#.to_owned(),
         r#"{"attempts_total": 4, "attempt_number": 4, data: {}}"#.to_owned(),
         format!("{} and more", attempt(4, "/attempts_total", "4")),
+        format!("\u{feff}{}", attempt(4, "/attempts_total", "4")),
+        // Of totals that disagree the lower one.
+        Fields::example().with("/attempt_number", "2").and("/attempt_total", "2").text(),
     ];
     for body in last {
         send(&app, signed(body.clone())).await;
@@ -246,6 +249,83 @@ async fn a_refusal_on_the_last_attempt_is_an_error() {
         send(&app, signed(body.clone())).await;
         let told = log.one();
         assert_eq!(told.level, Level::WARN, "{body}: {told:?}");
+    }
+}
+
+/// Of what has arrived of a body that is not read whole.
+#[tokio::test]
+async fn a_body_that_is_cut_off_or_too_large_is_known_by_its_beginning() {
+    let beginning =
+        format!(r#"{{"id":"{ID}","attempts_total":4,"attempt_number":4,"data":{{"phone":"+49"#);
+    let (start, rest) = beginning.split_at(60);
+    let body = |end: Result<Vec<u8>, std::io::Error>| {
+        let parts = [Ok(start.as_bytes().to_vec()), Ok(rest.as_bytes().to_vec()), end];
+        signed(Body::from_stream(futures_util::stream::iter(parts)))
+    };
+    let app = host(WebhookAuth::new(SECRET)).layer(axum::extract::DefaultBodyLimit::max(200));
+    let log = Recorder::start();
+    for (end, code) in [
+        (Err(std::io::Error::other("the connection broke")), "body_incomplete"),
+        (Ok(vec![b' '; 200]), "body_too_large"),
+    ] {
+        send(&app, body(end)).await;
+        log.assert(
+            Level::ERROR,
+            &format!(
+                "attempt_number=4 code={code} credential=0 id={ID} last_attempt=true \
+                 outcome=refused status=400"
+            ),
+        );
+    }
+}
+
+/// A handler may hand on what another service, or another body, was refused with.
+#[tokio::test]
+async fn a_lost_event_is_an_error_whatever_the_handlers_answer_says() {
+    async fn other_body(_: UnsubscribeEvent) -> Result<Received, Rejection> {
+        UnsubscribeEvent::from_slice(br#"{"name":"sms.delivery"}"#)?;
+        Ok(Received)
+    }
+    let log = Recorder::start();
+    let app = Router::new().route(PATH, post(other_body).layer(WebhookAuth::new(SECRET)));
+    send(&app, signed(attempt(4, "/attempts_total", "4"))).await;
+    assert_eq!(log.one().level, Level::ERROR);
+
+    let refusal = send(&host(WebhookAuth::new("another")), signed(EXAMPLE)).await.rejection;
+    log.assert(Level::INFO, "code=unauthorized outcome=unauthenticated status=401");
+    let forwards = async move |_: UnsubscribeEvent| refusal.clone().expect("a refusal");
+    let app = Router::new().route(PATH, post(forwards).layer(WebhookAuth::new(SECRET)));
+    send(&app, signed(attempt(4, "/attempts_total", "4"))).await;
+    assert_eq!(log.one().level, Level::ERROR);
+}
+
+/// It does not come again, on whichever attempt.
+#[tokio::test]
+async fn a_handlers_error_that_is_acknowledged_is_an_error() {
+    let fails = async |_: UnsubscribeEvent| (StatusCode::OK, ServerError::from("the disk is full"));
+    let app = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    let log = Recorder::start();
+    send(&app, signed(EXAMPLE)).await;
+    let told = log.assert(
+        Level::ERROR,
+        &format!(
+            "attempt_number=1 code=server_error credential=0 error=the disk is full id={ID} \
+             last_attempt=false outcome=failed status=200"
+        ),
+    );
+    assert_eq!(told.message(), "an authentic delivery failed and was acknowledged all the same");
+}
+
+#[tokio::test]
+async fn a_panic_is_told_wherever_it_happens() {
+    let in_the_check = host(WebhookAuth::new(SECRET).require(|_| panic!("in the host's check")));
+    let handler = async |_: UnsubscribeEvent| -> Received { panic!("in the handler") };
+    let in_the_handler = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let log = Recorder::start();
+    for app in [in_the_check, in_the_handler] {
+        tokio::spawn(app.oneshot(signed(EXAMPLE))).await.expect_err("a panic");
+        let told = log.one();
+        assert_eq!((told.level, &*told.fields["outcome"]), (Level::WARN, "abandoned"));
     }
 }
 
@@ -361,7 +441,7 @@ async fn events_of_another_kind_are_no_alarm() {
     const OTHER: &str = r#"{"name":"sms.delivery","id":"9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79",
         "attempt_number":4,"attempts_total":4,"data":{}}"#;
     let other = "attempt_number=4 code=other_event credential=0 \
-        id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79 last_attempt=true outcome=other_event pointer=/name";
+        id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79 outcome=other_event pointer=/name";
     let takes_it = Router::new().route(
         PATH,
         post(async |_: Option<UnsubscribeEvent>| Received).layer(WebhookAuth::new(SECRET)),
@@ -371,6 +451,27 @@ async fn events_of_another_kind_are_no_alarm() {
     log.assert(Level::DEBUG, &format!("{other} status=200"));
     send(&host(WebhookAuth::new(SECRET)), signed(OTHER)).await;
     log.assert(Level::DEBUG, &format!("{other} status=400"));
+
+    // If its handler fails or is dropped that is told, but no opt-out is lost with it.
+    let fails = async |_: Option<UnsubscribeEvent>| ServerError::from("the queue is full");
+    let fails = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    send(&fails, signed(OTHER)).await;
+    let told = log.one();
+    assert_eq!((told.level, &*told.fields["outcome"]), (Level::ERROR, "failed"));
+    assert_eq!(told.message(), "an authentic delivery failed");
+    assert!(!told.fields.contains_key("last_attempt"), "{told:?}");
+
+    let waits = async |_: Option<UnsubscribeEvent>| std::future::pending::<Received>().await;
+    let waits = Router::new().route(PATH, post(waits).layer(WebhookAuth::new(SECRET)));
+    drop_after_a_moment(waits, signed(OTHER)).await;
+    let told = log.one();
+    assert_eq!((told.level, &*told.fields["outcome"]), (Level::WARN, "abandoned"));
+    assert!(!told.fields.contains_key("last_attempt"), "{told:?}");
+}
+
+async fn drop_after_a_moment(app: Router, request: Request) {
+    let patience = std::time::Duration::from_millis(20);
+    tokio::time::timeout(patience, app.oneshot(request)).await.expect_err("no answer");
 }
 
 #[tokio::test]
@@ -381,9 +482,7 @@ async fn a_delivery_that_is_dropped_unanswered_is_told() {
     let app = Router::new().route(PATH, post(waits).layer(WebhookAuth::new(SECRET)));
     let log = Recorder::start();
     for (number, level) in [(1, Level::WARN), (4, Level::ERROR)] {
-        let answer = app.clone().oneshot(signed(attempt(number, "/attempts_total", "4")));
-        let patience = std::time::Duration::from_millis(20);
-        tokio::time::timeout(patience, answer).await.expect_err("no answer");
+        drop_after_a_moment(app.clone(), signed(attempt(number, "/attempts_total", "4"))).await;
         let last = number == 4;
         log.assert(
             level,

@@ -52,14 +52,18 @@ impl Envelope {
     /// As far as a refused body can be read: to where it stops being JSON.
     pub(crate) fn of(body: &[u8]) -> Self {
         let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let text = text.trim_start_matches('\u{feff}');
         let mut event = Object::default();
         let _ = serde_json::Deserializer::from_str(text).deserialize_map(&mut event);
         let integer = |pointer, rule| event.optional(pointer, rule).ok().flatten();
         Self {
             id: event.optional("/id", &UUID).ok().flatten(),
             attempt_number: integer("/attempt_number", &NUMBER),
-            attempts_total: integer("/attempts_total", &TOTAL)
-                .or_else(|| integer("/attempt_total", &TOTAL)),
+            // Of two that disagree the lower one: a loss must not be missed.
+            attempts_total: ["/attempts_total", "/attempt_total"]
+                .into_iter()
+                .filter_map(|pointer| integer(pointer, &TOTAL))
+                .min(),
         }
     }
 

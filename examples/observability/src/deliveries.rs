@@ -4,14 +4,10 @@
 //! |---|---|---|
 //! | `webhook_deliveries_total` | `outcome`, `status`, `code`, `credential` | one for each delivery |
 //! | `webhook_lost_total` | | last attempts that were not acknowledged |
-//! | `webhook_last_accepted_timestamp_seconds` | | when a delivery was last accepted, or this began |
 
-use std::{
-    fmt,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::fmt;
 
-use metrics::{Label, SharedString, counter, gauge};
+use metrics::{Label, SharedString, counter};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -20,34 +16,53 @@ use tracing_subscriber::{Layer, filter::Targets, layer::Context, registry::Looku
 
 const DELIVERIES: &str = "webhook_deliveries_total";
 const LOST: &str = "webhook_lost_total";
-const LAST_ACCEPTED: &str = "webhook_last_accepted_timestamp_seconds";
 
 /// The fields that have few values. `attempt_number` and `id` have many: they stay in the log.
 const LABELS: [&str; 4] = ["outcome", "status", "code", "credential"];
 
-/// What an alert waits for is there from the start: `increase` does not see a series begin.
-const AWAITED: [[&str; 4]; 7] = [
-    ["misconfigured", "500", "missing_layer", ""],
-    ["unauthenticated", "401", "unauthorized", ""],
-    ["accepted", "200", "", "0"],
-    ["refused", "400", "missing_field", "0"],
-    ["refused", "400", "invalid_field", "0"],
-    ["failed", "500", "server_error", "0"],
-    ["abandoned", "", "", "0"],
+/// The codes of an authentic delivery that is refused, each with its status.
+const REFUSALS: [(&str, &str); 9] = [
+    ("forbidden", "403"),
+    ("foreign_account", "403"),
+    ("content_type", "400"),
+    ("body_too_large", "400"),
+    ("body_incomplete", "400"),
+    ("not_json", "400"),
+    ("missing_field", "400"),
+    ("invalid_field", "400"),
+    ("duplicate_field", "400"),
 ];
 
 /// A layer that counts the deliveries of which `unsubscribe-webhook` tells, whatever the log shows.
-/// Install the metrics' recorder first.
-pub(crate) fn deliveries<S>() -> impl Layer<S>
+/// `credentials` is how many `WebhookAuth` accepts: 1, and one more for each `.or`. Install the
+/// metrics' recorder first.
+pub(crate) fn deliveries<S>(credentials: usize) -> impl Layer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    for values in AWAITED {
-        counter!(DELIVERIES, labels(values)).increment(0);
-    }
-    counter!(LOST).increment(0);
-    gauge!(LAST_ACCEPTED).set(now());
+    begin(credentials);
     Deliveries.with_filter(Targets::new().with_target("unsubscribe_webhook", Level::DEBUG))
+}
+
+/// What an alert waits for is there from the start: `increase` does not see a series begin.
+fn begin(credentials: usize) {
+    let begin = |values: [&str; 4]| {
+        counter!(DELIVERIES, labels(values.map(str::to_owned))).increment(0);
+    };
+    counter!(LOST).increment(0);
+    begin(["misconfigured", "500", "missing_layer", ""]);
+    begin(["unauthenticated", "401", "unauthorized", ""]);
+    for credential in 0..credentials {
+        let credential = &*credential.to_string();
+        begin(["accepted", "200", "", credential]);
+        begin(["failed", "500", "server_error", credential]);
+        begin(["abandoned", "", "", credential]);
+        for (code, status) in REFUSALS {
+            begin(["refused", status, code, credential]);
+            // By a handler that puts the body aside and acknowledges it.
+            begin(["refused", "200", code, credential]);
+        }
+    }
 }
 
 struct Deliveries;
@@ -58,9 +73,6 @@ impl<S: Subscriber> Layer<S> for Deliveries {
         event.record(&mut delivery);
         if delivery.is_last_attempt && *event.metadata().level() == Level::ERROR {
             counter!(LOST).increment(1);
-        }
-        if delivery.values[0] == "accepted" {
-            gauge!(LAST_ACCEPTED).set(now());
         }
         counter!(DELIVERIES, labels(delivery.values)).increment(1);
     }
@@ -91,10 +103,4 @@ impl Visit for Delivery {
 
 fn labels(values: [impl Into<SharedString>; LABELS.len()]) -> Vec<Label> {
     LABELS.into_iter().zip(values).map(|(name, value)| Label::new(name, value)).collect()
-}
-
-#[expect(clippy::cast_precision_loss, reason = "seconds are exact in a double for long")]
-fn now() -> f64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0.0, |since| since.as_secs() as f64)
 }

@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
         .with(
             fmt::layer().with_writer(io::stderr).with_ansi(colours).with_filter(LevelFilter::INFO),
         )
-        .with(deliveries::deliveries())
+        .with(deliveries::deliveries(1))
         .init();
 
     let secret = env::var("WEBHOOK_SECRET").context("WEBHOOK_SECRET is not set")?;
