@@ -1,5 +1,4 @@
 //! In the place of `delivery.rs` where nothing is logged.
-#![expect(clippy::unused_self, reason = "as there")]
 
 #![expect(clippy::unused_self, reason = "the signatures are those of delivery.rs")]
 
