@@ -37,13 +37,13 @@ const MAX_URI: usize = 65_534;
 /// ```
 #[derive(Clone)]
 pub struct Credential {
-    place: Place,
+    pub(crate) place: Place,
     /// What the place holds when it is right: the secret itself, for Basic its base64 pair.
     expected: SecretString,
 }
 
 #[derive(Clone, Debug)]
-enum Place {
+pub(crate) enum Place {
     Header(HeaderName),
     Bearer,
     Basic,

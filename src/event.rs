@@ -81,6 +81,11 @@ pub struct UnsubscribeEvent {
 
 impl UnsubscribeEvent {
     /// The `name` that every event of this type has.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// assert_eq!(UnsubscribeEvent::NAME, "phone.unsubscribe");
+    /// ```
     pub const NAME: &'static str = "phone.unsubscribe";
 
     /// Reads an event that was authenticated before: one that a queue kept.
@@ -122,6 +127,14 @@ impl UnsubscribeEvent {
 }
 
 /// What the person unsubscribed, from which campaign, and why.
+///
+/// ```
+/// # use unsubscribe_webhook::UnsubscribeEvent;
+/// # let event = UnsubscribeEvent::from_slice(include_bytes!("../examples/event.json"))?;
+/// assert_eq!(event.data.phone, "+4911113333444");
+/// assert_eq!(event.data.campaign_code, "3KCKb5nMD");
+/// # Ok::<_, unsubscribe_webhook::Rejection>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Unsubscribe {
@@ -145,6 +158,14 @@ pub struct Unsubscribe {
 }
 
 /// Why the person unsubscribed, and the words added to it.
+///
+/// ```
+/// # use unsubscribe_webhook::UnsubscribeEvent;
+/// # let event = UnsubscribeEvent::from_slice(include_bytes!("../examples/event.json"))?;
+/// let why = event.data.additional_data;
+/// assert_eq!(why.additional_text, "zusätzlicher Benutzertext mit Erklärung");
+/// # Ok::<_, unsubscribe_webhook::Rejection>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct AdditionalData {
@@ -155,6 +176,15 @@ pub struct AdditionalData {
 }
 
 /// The reason that was picked in the form.
+///
+/// ```
+/// # use unsubscribe_webhook::{ReasonId, UnsubscribeEvent};
+/// # let event = UnsubscribeEvent::from_slice(include_bytes!("../examples/event.json"))?;
+/// let reason = event.data.additional_data.reason;
+/// assert_eq!(reason.id, ReasonId::Incomprehensible);
+/// assert_eq!(reason.label, "Es ist unverständlich");
+/// # Ok::<_, unsubscribe_webhook::Rejection>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Reason {
@@ -193,6 +223,12 @@ pub enum ReasonId {
 
 impl ReasonId {
     /// The reason with this number; `None` for a number outside 1 to 6.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::ReasonId;
+    /// assert_eq!(ReasonId::from_i64(6), Some(ReasonId::Other));
+    /// assert_eq!(ReasonId::from_i64(0), None);
+    /// ```
     #[must_use]
     pub fn from_i64(id: i64) -> Option<Self> {
         Some(match id {
@@ -207,12 +243,22 @@ impl ReasonId {
     }
 
     /// The contract's number of the reason, from 1 to 6.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::ReasonId;
+    /// assert_eq!(ReasonId::NeverSubscribed.as_i64(), 1);
+    /// ```
     #[must_use]
     pub fn as_i64(self) -> i64 {
         self as i64
     }
 
     /// The contract's English words for the reason.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::ReasonId;
+    /// assert_eq!(ReasonId::NeverSubscribed.label(), "I never subscribed");
+    /// ```
     #[must_use]
     pub fn label(self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError};
 
-use crate::{Authenticated, Rejection, UnsubscribeEvent, rejection::Kind};
+use crate::{Authenticated, Rejection, UnsubscribeEvent, delivery, rejection::Kind};
 
 impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
     type Rejection = Rejection;
@@ -19,7 +19,8 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
         // Taken from the head, which is then not kept while the body is read: 2 % of a delivery.
         let proof = Authenticated::demand(request.extensions())?.clone();
         let is_json = is_json(request.headers());
-        judge(&proof, is_json, read(request.into_limited_body()).await?)
+        let body = read(&proof, request.into_limited_body()).await?;
+        judge(&proof, is_json, body)
     }
 }
 
@@ -79,7 +80,7 @@ impl UnsubscribeEvent {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let proof = Authenticated::demand(&head.extensions)?;
-        judge(proof, is_json(&head.headers), read(body).await?)
+        judge(proof, is_json(&head.headers), read(proof, body).await?)
     }
 
     /// Makes all the checks of the extractor on a body that was read already.
@@ -124,7 +125,17 @@ fn judge(proof: &Authenticated, is_json: bool, body: Bytes) -> Result<Unsubscrib
     let accepted = event.and_then(|event| {
         if proof.accepts(&event) { Ok(event) } else { Err(Rejection::from(Kind::ForeignAccount)) }
     });
-    accepted.map_err(|rejection| rejection.with_body(body).logged())
+    match accepted {
+        Ok(event) => {
+            delivery::event_accepted(proof, &event);
+            Ok(event)
+        }
+        Err(rejection) => {
+            let rejection = rejection.with_body(body);
+            delivery::body_refused(proof, &rejection);
+            Err(rejection)
+        }
+    }
 }
 
 /// Whether the one `Content-Type` is `application/json`, in any case and with any parameters.
@@ -139,7 +150,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 /// The whole body. One that arrives in one frame, as a delivery of 500 bytes does, is not copied;
 /// space for more grows with what has arrived, never by what `Content-Length` promises.
-async fn read<B>(body: B) -> Result<Bytes, Rejection>
+async fn read<B>(proof: &Authenticated, body: B) -> Result<Bytes, Rejection>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -148,7 +159,7 @@ where
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| unread(&*error.into()))?.into_data() else {
+        let Ok(data) = frame.map_err(|error| unread(proof, &*error.into()))?.into_data() else {
             continue;
         };
         if first.is_empty() {
@@ -164,9 +175,11 @@ where
 }
 
 /// A limit may be axum's or that of a layer, and is then wrapped in other errors.
-fn unread(error: &(dyn Error + 'static)) -> Rejection {
+fn unread(proof: &Authenticated, error: &(dyn Error + 'static)) -> Rejection {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let over_limit = causes.any(<dyn Error>::is::<LengthLimitError>);
     let kind = if over_limit { Kind::BodyTooLarge } else { Kind::BodyIncomplete };
-    Rejection::from(kind).logged()
+    let rejection = Rejection::from(kind);
+    delivery::body_refused(proof, &rejection);
+    rejection
 }

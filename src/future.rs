@@ -12,10 +12,25 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use crate::Rejection;
+use crate::{Rejection, delivery::Report};
 
 pin_project! {
-    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer.
+    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: a name for the
+    /// services around it.
+    ///
+    /// ```
+    /// use tower::Service;
+    /// use unsubscribe_webhook::{ResponseFuture, WebhookAuthService};
+    ///
+    /// # type Request = http::Request<String>;
+    /// # type Response = http::Response<String>;
+    /// fn deliver<S>(host: &mut WebhookAuthService<S>, request: Request) -> ResponseFuture<S::Future>
+    /// where
+    ///     S: Service<Request, Response = Response>,
+    /// {
+    ///     host.call(request)
+    /// }
+    /// ```
     #[derive(Debug)]
     pub struct ResponseFuture<F> {
         #[pin]
@@ -27,14 +42,14 @@ pin_project! {
     #[project = FutureKindProj]
     #[derive(Debug)]
     enum FutureKind<F> {
-        Inner { #[pin] future: F },
+        Inner { #[pin] future: F, report: Report },
         Refused { rejection: Option<Rejection> },
     }
 }
 
 impl<F> ResponseFuture<F> {
-    pub(crate) fn inner(future: F) -> Self {
-        Self { kind: FutureKind::Inner { future } }
+    pub(crate) fn inner(future: F, report: Report) -> Self {
+        Self { kind: FutureKind::Inner { future, report } }
     }
 
     pub(crate) fn refused(rejection: Rejection) -> Self {
@@ -50,8 +65,10 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let response = match self.project().kind.project() {
-            FutureKindProj::Inner { future } => {
-                ready!(future.poll(cx))?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
+            FutureKindProj::Inner { future, report } => {
+                let answer = ready!(future.poll(cx));
+                report.answered(&answer);
+                answer?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
             }
             FutureKindProj::Refused { rejection } => {
                 rejection.take().expect("polled again after it was ready").into()
@@ -64,6 +81,20 @@ where
 pin_project! {
     /// The body of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: the inner
     /// service's, or a refusal's problem details.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http_body_util::{BodyExt, Empty};
+    /// use unsubscribe_webhook::{Rejection, ResponseBody, UnsubscribeEvent};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let rejection: Rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// let refusal: http::Response<ResponseBody<Empty<Bytes>>> = rejection.into();
+    /// let problem = refusal.into_body().collect().await.unwrap().to_bytes();
+    /// assert!(problem.starts_with(br#"{"type":"https://docs.rs/"#));
+    /// # }
+    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

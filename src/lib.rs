@@ -63,21 +63,33 @@
 //!
 //! # Features
 //!
-//! - `tracing` (default): logs a missing layer, the error behind a [`ServerError`], and each
-//!   authentic delivery that is refused, events of other kinds left out. No feature changes an
-//!   answer.
+//! - `tracing` (default): tells of each delivery in one event with its outcome, as loud as it
+//!   matters: see [the guide's chapter](https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md).
+//! - `utoipa`: the module `openapi`, which describes the webhook in a host's own OpenAPI document.
+//!
+//! No feature changes an answer.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod credential;
 mod decode;
+#[cfg(feature = "tracing")]
+mod delivery;
 mod event;
 mod extract;
 mod future;
 mod layer;
+#[cfg(feature = "utoipa")]
+pub mod openapi;
 mod rejection;
 mod response;
 mod service;
+#[cfg(not(feature = "tracing"))]
+mod untold;
+
+#[cfg(not(feature = "tracing"))]
+use untold as delivery;
 
 pub use crate::{
     credential::{ConfigError, Credential},
@@ -89,13 +101,52 @@ pub use crate::{
     service::{Authenticated, WebhookAuthService},
 };
 
-/// The README's and the guide's code, compiled.
+/// The code of the README and of the book, compiled: a test compares the list with `docs/SUMMARY.md`.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
-    #[doc = include_str!("../docs/guide.md")]
-    struct Guide;
+    #[doc = include_str!("../docs/start.md")]
+    struct Start;
+    #[doc = include_str!("../docs/answers.md")]
+    struct Answers;
+    #[doc = include_str!("../docs/credentials.md")]
+    struct Credentials;
+    #[doc = include_str!("../docs/rotation.md")]
+    struct Rotation;
+    #[doc = include_str!("../docs/other-events.md")]
+    struct OtherEvents;
+    #[doc = include_str!("../docs/retries.md")]
+    struct Retries;
+    #[doc = include_str!("../docs/accounts.md")]
+    struct Accounts;
+    #[doc = include_str!("../docs/layers.md")]
+    struct Layers;
+    #[doc = include_str!("../docs/without-axum.md")]
+    struct WithoutAxum;
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../docs/migration.md")]
+    struct Migration;
+    #[doc = include_str!("../docs/comparison.md")]
+    struct Comparison;
+    #[doc = include_str!("../docs/adoption.md")]
+    struct Adoption;
+    #[doc = include_str!("../docs/security.md")]
+    struct Security;
+    #[doc = include_str!("../docs/performance.md")]
+    struct Performance;
+    #[doc = include_str!("../docs/scaling.md")]
+    struct Scaling;
+    #[doc = include_str!("../docs/contract.md")]
+    struct Contract;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
+    #[doc = include_str!("../docs/policy.md")]
+    struct Policy;
+    #[doc = include_str!("../docs/observability.md")]
+    struct Observability;
+    #[cfg(feature = "utoipa")]
+    #[doc = include_str!("../docs/openapi.md")]
+    struct OpenApi;
 }

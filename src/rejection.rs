@@ -128,24 +128,15 @@ impl Rejection {
     pub(crate) fn missing_layer() -> Self {
         let rejection = Self::from(Kind::MissingLayer);
         #[cfg(feature = "tracing")]
-        tracing::error!(code = rejection.code(), "{}", rejection.detail());
+        tracing::error!(
+            target: "unsubscribe_webhook",
+            outcome = "misconfigured",
+            status = rejection.status().as_u16(),
+            code = rejection.code(),
+            "{}",
+            rejection.detail()
+        );
         rejection
-    }
-
-    /// Tells the log of an authentic delivery that is refused: after four of these it is gone. One
-    /// of another kind is no unsubscribe; but if the provider ever spells the name differently, all
-    /// of them look like that, so it leaves a trace for those who search.
-    pub(crate) fn logged(self) -> Self {
-        #[cfg(feature = "tracing")]
-        {
-            let (code, pointer) = (self.code(), self.pointer());
-            if self.is_other_event() {
-                tracing::debug!(code, pointer, "an authentic delivery is of another kind");
-            } else {
-                tracing::warn!(code, pointer, "an authentic delivery was refused");
-            }
-        }
-        self
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
@@ -154,6 +145,12 @@ impl Rejection {
     }
 
     /// The status of the answer: 400, 401, 403 or 500.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// assert_eq!(rejection.status(), http::StatusCode::BAD_REQUEST);
+    /// ```
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
@@ -167,6 +164,12 @@ impl Rejection {
     }
 
     /// The reason as one of a closed set of words: see [Codes](#codes).
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
+    /// assert_eq!(rejection.code(), "not_json");
+    /// ```
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self.kind {
@@ -187,6 +190,13 @@ impl Rejection {
     }
 
     /// The field of the contract that is at fault, as a JSON pointer (RFC 6901).
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let body = br#"{"name": "phone.unsubscribe"}"#;
+    /// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
+    /// assert_eq!((rejection.code(), rejection.pointer()), ("missing_field", Some("/id")));
+    /// ```
     #[must_use]
     pub fn pointer(&self) -> Option<&'static str> {
         match self.kind {
@@ -226,6 +236,12 @@ impl Rejection {
 
     /// Whether the event is authentic but of another kind (`other_event`): a handler that takes
     /// the `Result` acknowledges it, or the provider sends it four times.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// let body = br#"{"name": "sms.delivery"}"#;
+    /// assert!(UnsubscribeEvent::from_slice(body).unwrap_err().is_other_event());
+    /// ```
     #[must_use]
     pub fn is_other_event(&self) -> bool {
         matches!(self.kind, Kind::Body(Fault::OtherEvent))
@@ -283,7 +299,7 @@ impl Rejection {
 }
 
 /// Where the sections of the codes stand, above.
-const TYPE_BASE: &str =
+pub(crate) const TYPE_BASE: &str =
     "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/struct.Rejection.html#";
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

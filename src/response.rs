@@ -44,8 +44,8 @@ impl IntoResponse for Received {
 /// most.
 ///
 /// `?` makes it from any error, `anyhow::Error`, `Box<dyn Error + Send + Sync>` and `&str` among
-/// them. The answer holds none of the error's text. The error is logged (feature `tracing`), and
-/// an outer layer finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in
+/// them. The answer holds none of the error's text. The layer logs the error (feature `tracing`),
+/// and an outer layer finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in
 /// the response's extensions.
 ///
 /// A [`Rejection`] that becomes a `ServerError` by `?` answers as itself. One that was wrapped in
@@ -70,6 +70,12 @@ pub struct ServerError {
 
 impl ServerError {
     /// The handler's error.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::ServerError;
+    /// let error = ServerError::from("the disk is full");
+    /// assert_eq!(error.get_ref().to_string(), "the disk is full");
+    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source
@@ -90,14 +96,7 @@ impl From<ServerError> for Rejection {
         if let Some(rejection) = error.source.downcast_ref::<Rejection>() {
             return rejection.clone();
         }
-        let rejection = Self::from(Kind::ServerError(error));
-        #[cfg(feature = "tracing")]
-        tracing::error!(
-            code = rejection.code(),
-            error = rejection.source(),
-            "the webhook's handler failed"
-        );
-        rejection
+        Self::from(Kind::ServerError(error))
     }
 }
 

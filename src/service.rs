@@ -12,7 +12,9 @@ use subtle::{Choice, ConditionallySelectable};
 use tower_service::Service;
 
 use crate::{
-    Credential, Rejection, ResponseBody, ResponseFuture, UnsubscribeEvent, layer::Policy,
+    Credential, Rejection, ResponseBody, ResponseFuture, UnsubscribeEvent,
+    delivery::{self, Notes, Report},
+    layer::Policy,
     rejection::Kind,
 };
 
@@ -59,8 +61,9 @@ where
         let (mut head, body) = request.into_parts();
         match authenticate(&self.policy, &mut head) {
             Ok(proof) => {
-                proof.leave_in(&mut head.extensions);
-                ResponseFuture::inner(self.inner.call(Request::from_parts(head, body)))
+                let report = Report::of(&proof);
+                head.extensions.insert(proof);
+                ResponseFuture::inner(self.inner.call(Request::from_parts(head, body)), report)
             }
             Err(rejection) => ResponseFuture::refused(rejection),
         }
@@ -78,15 +81,21 @@ impl<S: fmt::Debug> fmt::Debug for WebhookAuthService<S> {
 
 /// First the credential, then the host's own checks: the contract's order of 401 and 403.
 fn authenticate(policy: &Arc<Policy>, head: &mut Parts) -> Result<Authenticated, Rejection> {
+    let outer = head.extensions.get::<Authenticated>().cloned();
+    let refused = |credential, kind| {
+        let rejection = Rejection::from(kind);
+        delivery::head_refused(outer.as_ref(), credential, &rejection);
+        rejection
+    };
     let Some(credential) = first_match(policy, head) else {
         let challenges = policy.credentials.iter().map(Credential::challenge);
-        return Err(Rejection::from(Kind::Unauthorized(challenges.collect())));
+        return Err(refused(None, Kind::Unauthorized(challenges.collect())));
     };
     hide_credentials(policy, head);
     if !policy.requirements.iter().all(|holds| holds(head)) {
-        return Err(Rejection::from(Kind::Forbidden).logged());
+        return Err(refused(Some(credential), Kind::Forbidden));
     }
-    Ok(Authenticated { credential, policy: Arc::clone(policy), outer: None })
+    Ok(Authenticated::new(credential, Arc::clone(policy), outer))
 }
 
 /// The index of the first credential that the head carries. All are compared, in whichever order
@@ -131,19 +140,39 @@ fn hide_credentials(policy: &Policy, head: &mut Parts) {
 ///     .layer(WebhookAuth::new("s3cr3t"));
 /// ```
 #[derive(Clone)]
-pub struct Authenticated {
+pub struct Authenticated(Arc<Proof>);
+
+struct Proof {
     credential: usize,
     policy: Arc<Policy>,
     /// The proof of the layer around this one, whose accounts narrow this one's.
-    outer: Option<Arc<Authenticated>>,
+    outer: Option<Authenticated>,
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "nothing is told"))]
+    notes: Notes,
 }
 
 impl Authenticated {
+    fn new(credential: usize, policy: Arc<Policy>, outer: Option<Self>) -> Self {
+        Self(Arc::new(Proof { credential, policy, outer, notes: Notes::default() }))
+    }
+
     /// Which credential matched: 0 for the one of `new` or `with`, 1 for that of the first
     /// [`or`](crate::WebhookAuth::or), and so on. Of nested layers, the innermost one tells.
+    ///
+    /// ```
+    /// use unsubscribe_webhook::{Authenticated, Received, UnsubscribeEvent};
+    ///
+    /// async fn unsubscribed(proof: Authenticated, event: UnsubscribeEvent) -> Received {
+    ///     if proof.credential() > 0 {
+    ///         println!("event {} came with an old secret", event.id);
+    ///     }
+    ///     Received
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
+    /// ```
     #[must_use]
     pub fn credential(&self) -> usize {
-        self.credential
+        self.0.credential
     }
 
     /// Whether the event belongs to an account that the layer accepts
@@ -151,21 +180,30 @@ impl Authenticated {
     ///
     /// [`UnsubscribeEvent`] asks this itself as an extractor and in `from_parts`; it is for those
     /// who decode an event in another way.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use unsubscribe_webhook::{Authenticated, UnsubscribeEvent};
+    ///
+    /// // The body may be of several events, one a line.
+    /// async fn batch(proof: Authenticated, lines: String) -> StatusCode {
+    ///     for line in lines.lines() {
+    ///         match UnsubscribeEvent::from_slice(line.as_bytes()) {
+    ///             Ok(event) if proof.accepts(&event) => println!("event {}", event.id),
+    ///             _ => return StatusCode::BAD_REQUEST,
+    ///         }
+    ///     }
+    ///     StatusCode::OK
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(batch);
+    /// ```
     #[must_use]
     pub fn accepts(&self, event: &UnsubscribeEvent) -> bool {
-        let here = match &self.policy.users {
+        let here = match &self.0.policy.users {
             Some(users) => users.contains(&event.data.user_id),
             None => true,
         };
-        here && self.outer.as_ref().is_none_or(|outer| outer.accepts(event))
-    }
-
-    /// Leaves the proof for the extractor, around that of an outer layer.
-    fn leave_in(self, extensions: &mut Extensions) {
-        if let Some(outer) = extensions.insert(self) {
-            let inner = extensions.get_mut::<Self>().expect("it was inserted just now");
-            inner.outer = Some(Arc::new(outer));
-        }
+        here && self.0.outer.as_ref().is_none_or(|outer| outer.accepts(event))
     }
 
     /// # Errors
@@ -173,6 +211,22 @@ impl Authenticated {
     /// `missing_layer` where no layer left a proof: then nothing must get through.
     pub(crate) fn demand(extensions: &Extensions) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(Rejection::missing_layer)
+    }
+}
+
+#[cfg(feature = "tracing")]
+impl Authenticated {
+    /// The proof of the layer that sees a request first and its answer last.
+    pub(crate) fn outermost(&self) -> &Self {
+        self.0.outer.as_ref().map_or(self, Self::outermost)
+    }
+
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.0.outer.is_none()
+    }
+
+    pub(crate) fn notes(&self) -> &Notes {
+        &self.0.notes
     }
 }
 
@@ -187,7 +241,7 @@ impl<S: Sync> FromRequestParts<S> for Authenticated {
 impl fmt::Debug for Authenticated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authenticated")
-            .field("credential", &self.credential)
+            .field("credential", &self.credential())
             .finish_non_exhaustive()
     }
 }

@@ -354,6 +354,56 @@ fn files(folder: &Path) -> Vec<Bytes> {
     entries.map(|entry| read(entry).expect("its content").into()).collect()
 }
 
+#[tokio::test]
+async fn the_openapi_example_describes_its_webhook() {
+    let folder = folder();
+    let host = Program::start("openapi", &folder, &[("WEBHOOK_SECRET", SECRET)]);
+    let open = |path: &str| Request::get(path).body(Body::empty()).expect("a request");
+
+    let document = host.send(open("/openapi.json")).await;
+    assert_eq!(document.status, 200);
+    assert_eq!(common::header(&document, "content-type"), ["application/json"]);
+    assert!(!document.body.contains(SECRET), "{}", document.body);
+    let api: serde_json::Value = serde_json::from_str(&document.body).expect("JSON");
+    let webhook = &api["paths"][PATH]["post"];
+    let body = &webhook["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(body["$ref"], "#/components/schemas/AnyEvent");
+    let schemas = &api["components"]["schemas"];
+    assert_eq!(schemas["AnyEvent"]["oneOf"][0]["$ref"], "#/components/schemas/UnsubscribeEvent");
+    assert_eq!(schemas["UnsubscribeEvent"]["properties"]["name"]["const"], "phone.unsubscribe");
+    let answers: Vec<_> = webhook["responses"].as_object().expect("answers").keys().collect();
+    assert_eq!(answers, ["200", "400", "401", "403", "500"]);
+
+    // As the document says, the secret goes into this header.
+    let demanded = webhook["security"][0].as_object().expect("a demand").keys().next();
+    let scheme = &api["components"]["securitySchemes"][demanded.expect("a scheme")];
+    let name: http::HeaderName = scheme["name"].as_str().expect("a name").parse().expect("it");
+    let mut delivery = unsigned(EXAMPLE);
+    delivery.headers_mut().insert(name, HeaderValue::from_static(SECRET));
+    assert_acknowledged(host.send(delivery).await);
+    assert_acknowledged(host.send(signed(r#"{"name":"sms.delivery"}"#)).await);
+    assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
+    let list = fs::read_to_string(folder.path().join("unsubscribed.txt")).expect("the list");
+    assert_eq!(list, format!("\n{PHONE:?}"));
+
+    let page = host.send(open("/docs")).await;
+    assert_eq!(common::header(&page, "content-type"), ["text/html; charset=utf-8"]);
+    assert!(page.body.contains(r#"spec-url="/openapi.json""#), "{}", page.body);
+    // What comes from elsewhere is pinned.
+    let [scripts, hashes] = ["<script", "integrity=\"sha384-"].map(|word| page.body.matches(word));
+    assert_eq!((scripts.count(), hashes.count()), (1, 1), "{}", page.body);
+}
+
+#[test]
+fn the_openapi_example_keeps_its_demo_secret_to_itself() {
+    let folder = folder();
+    let mut everywhere = command("openapi", &folder, &[("BIND_ADDR", "0.0.0.0:0")]);
+    let output = everywhere.output().expect("it runs");
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(error.contains("set WEBHOOK_SECRET"), "{error}");
+}
+
 /// Longer than any timeout under test: what takes as long hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -38,6 +38,43 @@ pub(super) fn event(text: &str) -> Result<UnsubscribeEvent, Fault> {
     })
 }
 
+/// What a body says of its own delivery.
+#[cfg(feature = "tracing")]
+#[derive(Debug, Default)]
+pub(crate) struct Envelope {
+    pub(crate) id: Option<uuid::Uuid>,
+    pub(crate) attempt_number: Option<i64>,
+    pub(crate) attempts_total: Option<i64>,
+}
+
+#[cfg(feature = "tracing")]
+impl Envelope {
+    /// As far as a refused body can be read: to where it stops being JSON.
+    pub(crate) fn of(body: &[u8]) -> Self {
+        let text = body.utf8_chunks().next().map_or("", |chunk| chunk.valid());
+        let mut event = Object::default();
+        let _ = serde_json::Deserializer::from_str(text).deserialize_map(&mut event);
+        let integer = |pointer, rule| event.optional(pointer, rule).ok().flatten();
+        Self {
+            id: event.optional("/id", &UUID).ok().flatten(),
+            attempt_number: integer("/attempt_number", &NUMBER),
+            attempts_total: integer("/attempts_total", &TOTAL)
+                .or_else(|| integer("/attempt_total", &TOTAL)),
+        }
+    }
+
+    /// For the log, where a phone number that came in the wrong field must not go.
+    pub(crate) fn plausible_attempt(&self) -> Option<i64> {
+        self.attempt_number.filter(|number| *number < 1_000)
+    }
+
+    /// Whether the provider gives up after it; of four attempts in all where the body has no total.
+    pub(crate) fn is_last_attempt(&self) -> Option<bool> {
+        let total = self.attempts_total.unwrap_or(*ATTEMPTS_TOTAL.end());
+        Some(self.attempt_number? >= total)
+    }
+}
+
 pub(crate) fn data(text: &str) -> Result<Unsubscribe, Fault> {
     let data = object(text, "/data")?;
     Ok(Unsubscribe {
@@ -139,26 +176,26 @@ impl<'a> Object<'a> {
 
 impl<'a> Deserialize<'a> for Object<'a> {
     fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
+        let mut object = Self::default();
+        deserializer.deserialize_map(&mut object)?;
+        Ok(object)
     }
 }
 
-struct ObjectVisitor;
-
-impl<'a> Visitor<'a> for ObjectVisitor {
-    type Value = Object<'a>;
+/// Adds the members as they come, so that those before a fault are not lost with it.
+impl<'a> Visitor<'a> for &mut Object<'a> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Object<'a>, A::Error> {
-        let mut members = Vec::new();
+    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some((key, text)) = map.next_entry::<&RawValue, &RawValue>()? {
             // A name that is no string of characters (a lone surrogate) is none of the contract's.
-            members.extend(string(key.get()).map(|key| (key, text)));
+            self.0.extend(string(key.get()).map(|key| (key, text)));
         }
-        Ok(Object(members))
+        Ok(())
     }
 }
 

@@ -1,5 +1,5 @@
 //! `docs/openapi.yaml` says what the library does: its event is that of `docs/event.schema.json`, and
-//! every answer is as it is described there.
+//! every answer is as it is described there. A host's document says the same, by the feature `utoipa`.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -19,15 +19,49 @@ use axum::{
 };
 use common::{EXAMPLE, Fields, PATH, SECRET, host, send, signed, unsigned};
 use http_body::Frame;
-use serde_json::{Value, json};
-use unsubscribe_webhook::{Credential, Received, ServerError, UnsubscribeEvent, WebhookAuth};
+use serde_json::{Map, Value, json};
+use unsubscribe_webhook::{
+    Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth, openapi::AnyEvent,
+};
+use utoipa::OpenApi;
 
 fn description() -> Value {
     yaml_serde::from_str(include_str!("../../../docs/openapi.yaml")).expect("YAML")
 }
 
+/// What a host's own document says of the same endpoint.
+fn description_by_utoipa() -> Value {
+    let mut api = HostApi::openapi();
+    let components = api.components.get_or_insert_default();
+    components.add_security_scheme("token", common::token(SECRET).security_scheme());
+    serde_json::to_value(api).expect("JSON")
+}
+
+#[derive(OpenApi)]
+#[openapi(paths(unsubscribed))]
+struct HostApi;
+
+#[utoipa::path(
+    post,
+    path = PATH,
+    request_body = AnyEvent,
+    responses(Received, Rejection),
+    security(("token" = [])),
+)]
+async fn unsubscribed(_: UnsubscribeEvent) -> Received {
+    Received
+}
+
 fn event_schema() -> Value {
     serde_json::from_str(include_str!("../../../docs/event.schema.json")).expect("JSON")
+}
+
+/// The event's schema without what names it as a file, and its draft: OpenAPI 3.1 has one for all.
+fn event_component() -> Value {
+    let mut schema = event_schema();
+    let members = schema.as_object_mut().expect("an object");
+    assert!(members.remove("$schema").is_some() && members.remove("$id").is_some());
+    schema
 }
 
 fn example() -> Value {
@@ -43,11 +77,68 @@ fn validator(description: &Value, mut schema: Value) -> jsonschema::Validator {
 
 #[test]
 fn the_event_is_that_of_the_schema() {
-    let mut schema = event_schema();
-    // By these a file names itself and its draft; OpenAPI 3.1 has the same draft for all.
-    let members = schema.as_object_mut().expect("an object");
-    assert!(members.remove("$schema").is_some() && members.remove("$id").is_some());
-    assert_eq!(description()["components"]["schemas"]["UnsubscribeEvent"], schema);
+    for description in [description(), description_by_utoipa()] {
+        assert_eq!(description["components"]["schemas"]["UnsubscribeEvent"], event_component());
+    }
+}
+
+#[test]
+fn a_hosts_document_says_the_same() {
+    let (mut ours, mut hosts) = (description(), description_by_utoipa());
+    for (status, response) in members(&mut hosts["paths"][PATH]["post"]["responses"]) {
+        for (_, content) in members(&mut response["content"]) {
+            let Some(example) = members(content).remove("example") else { continue };
+            assert_eq!(example["status"].to_string(), *status);
+            assert!(validator(&Value::Null, content["schema"].clone()).is_valid(&example));
+        }
+    }
+    // utoipa has no word for this.
+    let headers = &mut ours["paths"][PATH]["post"]["responses"]["401"]["headers"];
+    let required = members(&mut headers["WWW-Authenticate"]).remove("required");
+    assert_eq!(required, Some(true.into()));
+
+    for part in ["/responses", "/requestBody/content", "/requestBody/required"] {
+        let part = format!("/paths/{}/post{part}", PATH.replace('/', "~1"));
+        let part = |document| resolved(document, document.pointer(&part).expect("it"));
+        assert_eq!(part(&hosts), part(&ours));
+    }
+    assert_eq!(hosts["paths"][PATH]["post"]["security"], ours["security"]);
+    let [hosts, ours] = [&hosts, &ours].map(|document| {
+        let scheme = &document["components"]["securitySchemes"]["token"];
+        ["type", "in", "name"].map(|member| scheme[member].to_string().to_lowercase())
+    });
+    assert_eq!(hosts, ours);
+}
+
+fn members(object: &mut Value) -> &mut Map<String, Value> {
+    object.as_object_mut().expect("an object")
+}
+
+/// A part of a document, with what it refers to in its place, and lists without an order sorted.
+fn resolved(document: &Value, part: &Value) -> Value {
+    let mut plain = match part {
+        Value::Object(members) => members
+            .iter()
+            .map(|(name, member)| (name.clone(), resolved(document, member)))
+            .collect(),
+        Value::Array(items) => items.iter().map(|item| resolved(document, item)).collect(),
+        _ => part.clone(),
+    };
+    for list in ["enum", "required"] {
+        if let Some(list) = plain.get_mut(list).and_then(Value::as_array_mut) {
+            list.sort_by_key(Value::to_string);
+        }
+    }
+    if let Some(Value::String(target)) = plain.get("$ref") {
+        let target = resolved(document, document.pointer(&target[1..]).expect("a component"));
+        let beside = members(&mut plain);
+        beside.remove("$ref");
+        assert!(beside.keys().all(|name| name == "description"), "{beside:?}");
+        for (name, member) in target.as_object().expect("an object") {
+            beside.entry(name).or_insert(member.clone());
+        }
+    }
+    plain
 }
 
 #[test]
@@ -92,9 +183,14 @@ fn words(list: &Value) -> BTreeSet<String> {
 
 #[test]
 fn a_body_is_an_event_or_one_of_another_kind() {
-    let description = description();
+    for description in [description(), description_by_utoipa()] {
+        assert_takes_both_kinds(&description);
+    }
+}
+
+fn assert_takes_both_kinds(description: &Value) {
     let schema = &description["paths"][PATH]["post"]["requestBody"]["content"]["application/json"];
-    let body = validator(&description, schema["schema"].clone());
+    let body = validator(description, schema["schema"].clone());
     let accepts = |text: &str| body.is_valid(&serde_json::from_str(text).expect("JSON"));
 
     assert!(accepts(EXAMPLE));
@@ -107,7 +203,15 @@ fn a_body_is_an_event_or_one_of_another_kind() {
 
 #[tokio::test]
 async fn every_answer_is_as_described() {
-    let description = description();
+    assert_describes_every_answer(&description()).await;
+}
+
+#[tokio::test]
+async fn every_answer_is_as_a_hosts_document_says() {
+    assert_describes_every_answer(&description_by_utoipa()).await;
+}
+
+async fn assert_describes_every_answer(description: &Value) {
     let responses = &description["paths"][PATH]["post"]["responses"];
     let mut codes = BTreeSet::new();
     let mut statuses = BTreeSet::new();
@@ -120,43 +224,45 @@ async fn every_answer_is_as_described() {
         let content = &response["content"][media_type];
         assert!(content.is_object(), "{answer:?} has an unknown status or Content-Type");
 
-        let is_problem = media_type == "application/problem+json";
+        let is_problem = media_type == PROBLEM_JSON;
         let body = if is_problem {
             serde_json::from_str(&answer.body).expect("JSON")
         } else {
             Value::from(answer.body.as_str())
         };
-        let schema = validator(&description, content["schema"].clone());
+        let schema = validator(description, content["schema"].clone());
         assert!(schema.is_valid(&body), "{:?}", schema.validate(&body));
         if is_problem {
             let code = body["code"].as_str().expect("a code").to_owned();
-            assert_belongs_to_one_status(&description, &body);
+            assert_belongs_to_one_status(description, responses, &body);
             assert!(codes.insert(code), "{body} is not needed twice");
         }
 
         for (name, header) in response["headers"].as_object().into_iter().flatten() {
             let values = common::header(&answer, name.to_ascii_lowercase().as_str());
             assert_eq!(values.len(), 3, "one for each kind of credential");
-            let schema = validator(&description, header["schema"].clone());
+            let schema = validator(description, header["schema"].clone());
             assert!(values.into_iter().all(|value| schema.is_valid(&value.into())), "{answer:?}");
         }
         statuses.insert(status);
     }
-    let described = &description["components"]["schemas"]["ProblemDetails"]["properties"]["code"];
-    assert_eq!(codes, words(&described["enum"]));
+    let refusal = &responses["500"]["content"][PROBLEM_JSON]["schema"];
+    let described = &resolved(description, refusal)["allOf"][0]["properties"]["code"]["enum"];
+    assert_eq!(codes, words(described));
     let described = responses.as_object().expect("the answers").keys().cloned().collect();
     assert_eq!(statuses, described);
 }
 
+const PROBLEM_JSON: &str = "application/problem+json";
+
 /// Asserts that the schemas of the statuses tell apart what they describe.
-fn assert_belongs_to_one_status(description: &Value, problem: &Value) {
-    let refusals = ["InvalidBody", "Unauthorized", "Forbidden", "ServerError"];
-    let fits = refusals.into_iter().filter(|name| {
-        let schema = json!({ "$ref": format!("#/components/schemas/{name}") });
+fn assert_belongs_to_one_status(description: &Value, responses: &Value, problem: &Value) {
+    let fits = ["400", "401", "403", "500"].into_iter().filter(|status| {
         let mut unlike = problem.clone();
         unlike["pointer"] = "/data/unknown".into();
+        let schema = responses[status]["content"][PROBLEM_JSON]["schema"].clone();
         let schema = validator(description, schema);
-        assert!(!schema.is_valid(&unlike), "{unlike} is no {name}");
+        assert!(!schema.is_valid(&unlike), "{unlike} is no {status}");
         schema.is_valid(problem)
     });
     assert_eq!(fits.count(), 1, "{problem}");
@@ -166,9 +272,6 @@ fn assert_belongs_to_one_status(description: &Value, problem: &Value) {
 fn exchanges() -> Vec<(Router, Request)> {
     async fn failing(_: UnsubscribeEvent) -> Result<Received, ServerError> {
         Err("out of disk".into())
-    }
-    async fn unsubscribed(_: UnsubscribeEvent) -> Received {
-        Received
     }
     let auth = || WebhookAuth::new(SECRET);
     let any_place = auth()

@@ -1,0 +1,129 @@
+//! The host as a process: what it counts of real deliveries.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use axum::body::Body;
+use http::Request;
+use http_body_util::BodyExt;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use tempfile::TempDir;
+use unsubscribe_webhook::Credential;
+
+const SECRET: &str = "correct-horse-7";
+const EXAMPLE: &str = include_str!("../../event.json");
+
+/// A running host in a folder of its own, ended with the test.
+struct Host {
+    child: Child,
+    folder: TempDir,
+    webhook: String,
+    metrics: String,
+}
+
+impl Host {
+    fn start() -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_observability-host"))
+            .current_dir(folder.path())
+            .envs([("BIND_ADDR", "127.0.0.1:0"), ("METRICS_ADDR", "127.0.0.1:0")])
+            .env("WEBHOOK_SECRET", SECRET)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the host starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut address = |label: &str| {
+            let line = lines.next().expect("a line").expect("UTF-8");
+            line.strip_prefix(label).expect("its label").trim().to_owned()
+        };
+        let webhook = format!("{}/webhooks/unsubscribe", address("Listening on"));
+        let metrics = address("Metrics");
+        Self { child, folder, webhook, metrics }
+    }
+
+    async fn deliver(&self, secret: &str, body: impl Into<Body>) -> u16 {
+        let mut request = Request::post(&self.webhook)
+            .header("content-type", "application/json")
+            .body(body.into())
+            .expect("a request");
+        Credential::token(secret).expect("usable").sign(&mut request);
+        send(request).await.0
+    }
+
+    /// The value of a metric, by its whole name.
+    async fn metric(&self, name: &str) -> String {
+        let (status, metrics) =
+            send(Request::get(&self.metrics).body(Body::empty()).expect("a request")).await;
+        assert_eq!(status, 200);
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {metrics}")).to_owned()
+    }
+
+    async fn deliveries(&self, labels: &str) -> String {
+        self.metric(&format!("webhook_deliveries_total{{{labels}}}")).await
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn send(request: Request<Body>) -> (u16, String) {
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    let answer = client.request(request).await.expect("an answer");
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    (status, String::from_utf8(body.into()).expect("UTF-8"))
+}
+
+#[tokio::test]
+async fn each_delivery_is_counted_by_what_became_of_it() {
+    const ACCEPTED: &str = r#"outcome="accepted",status="200",code="",credential="0""#;
+    const STRANGER: &str =
+        r#"outcome="unauthenticated",status="401",code="unauthorized",credential="""#;
+    const INVALID: &str = r#"outcome="refused",status="400",code="invalid_field",credential="0""#;
+    const FAILED: &str = r#"outcome="failed",status="500",code="server_error",credential="0""#;
+    const OTHER: &str = r#"outcome="other_event",status="200",code="other_event",credential="0""#;
+
+    let host = Host::start();
+    // Before anything happened the series are there, so that an increase shows.
+    for labels in [ACCEPTED, STRANGER, INVALID, FAILED] {
+        assert_eq!(host.deliveries(labels).await, "0", "{labels}");
+    }
+    assert_eq!(host.metric("webhook_lost_total").await, "0");
+    let started: f64 =
+        host.metric("webhook_last_accepted_timestamp_seconds").await.parse().expect("a number");
+    assert!(started > 1.7e9);
+
+    let last_attempt = EXAMPLE.replace(r#""attempt_number": 1"#, r#""attempt_number": 4"#);
+    let invalid = |body: &str| body.replace(r#""id": 4"#, r#""id": 7"#);
+    assert_eq!(host.deliver(SECRET, EXAMPLE).await, 200);
+    assert_eq!(host.deliver(SECRET, last_attempt.clone()).await, 200);
+    assert_eq!(host.deliver("a-guess", EXAMPLE).await, 401);
+    assert_eq!(host.deliver(SECRET, invalid(EXAMPLE)).await, 400);
+    assert_eq!(host.deliver(SECRET, r#"{"name":"sms.delivery"}"#).await, 200);
+    assert_eq!(host.metric("webhook_lost_total").await, "0");
+    assert_eq!(host.deliver(SECRET, invalid(&last_attempt)).await, 400);
+    assert_eq!(host.metric("webhook_lost_total").await, "1");
+    // The handler fails: its file is a folder now.
+    let file = host.folder.path().join("unsubscribed.txt");
+    fs::remove_file(&file).expect("the list");
+    fs::create_dir(&file).expect("a folder");
+    assert_eq!(host.deliver(SECRET, EXAMPLE).await, 500);
+    assert_eq!(host.metric("webhook_lost_total").await, "1");
+    assert_eq!(host.deliver(SECRET, last_attempt).await, 500);
+    assert_eq!(host.metric("webhook_lost_total").await, "2");
+
+    for (labels, count) in
+        [(ACCEPTED, "2"), (STRANGER, "1"), (INVALID, "2"), (FAILED, "2"), (OTHER, "1")]
+    {
+        assert_eq!(host.deliveries(labels).await, count, "{labels}");
+    }
+}

@@ -1,0 +1,472 @@
+//! What the log tells: one event for each delivery, as loud as it matters, and nothing personal.
+#![cfg(feature = "tracing")]
+
+mod common;
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::StatusCode,
+    middleware::{Next, from_fn},
+    response::IntoResponse,
+    routing::{get, post},
+};
+use common::{EXAMPLE, Fields, PATH, SECRET, host, send, signed, signed_by, token, unsigned};
+use tower::{Layer as _, Service, ServiceExt, service_fn};
+use tracing::{Event, Level, Subscriber, field::Visit, subscriber::DefaultGuard};
+use tracing_subscriber::{Layer, layer::Context, prelude::*};
+use unsubscribe_webhook::{
+    Authenticated, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
+};
+
+const ID: &str = "ef58b437-1319-4b0c-961b-17214cf1cf32";
+
+/// An event of the log, its fields in the order of their names.
+#[derive(Clone, Debug)]
+struct Told {
+    level: Level,
+    target: String,
+    fields: BTreeMap<&'static str, String>,
+}
+
+impl Told {
+    /// All but the message: `code=forbidden credential=0 …`.
+    fn fields(&self) -> String {
+        let fields = self.fields.iter().filter(|(name, _)| **name != "message");
+        fields.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    }
+
+    fn message(&self) -> &str {
+        &self.fields["message"]
+    }
+}
+
+/// All that is told on this thread.
+struct Recorder {
+    told: Arc<Mutex<Vec<Told>>>,
+    _guard: DefaultGuard,
+}
+
+impl Recorder {
+    fn start() -> Self {
+        let told = Arc::default();
+        let subscriber = tracing_subscriber::registry().with(Record(Arc::clone(&told)));
+        Self { told, _guard: subscriber.set_default() }
+    }
+
+    /// Asserts that there is exactly one event since the last call, of this crate.
+    #[track_caller]
+    fn one(&self) -> Told {
+        let told = std::mem::take(&mut *self.told.lock().expect("no panic"));
+        let [told] = &told[..] else { panic!("not one event: {told:#?}") };
+        assert_eq!(told.target, "unsubscribe_webhook");
+        told.clone()
+    }
+
+    /// Asserts that the one event is this one.
+    #[track_caller]
+    fn assert(&self, level: Level, fields: &str) -> Told {
+        let told = self.one();
+        assert_eq!((told.level, told.fields().as_str()), (level, fields));
+        told
+    }
+}
+
+struct Record(Arc<Mutex<Vec<Told>>>);
+
+impl<S: Subscriber> Layer<S> for Record {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fielded::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        let told = Told {
+            level: *metadata.level(),
+            target: metadata.target().to_owned(),
+            fields: fields.0,
+        };
+        self.0.lock().expect("no panic").push(told);
+    }
+}
+
+#[derive(Default)]
+struct Fielded(BTreeMap<&'static str, String>);
+
+impl Visit for Fielded {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        self.0.insert(field.name(), value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        self.0.insert(field.name(), format!("{value:?}"));
+    }
+}
+
+/// The body of an attempt, with one field spelled otherwise.
+fn attempt(number: u8, pointer: &str, text: &str) -> String {
+    Fields::example().with("/attempt_number", &number.to_string()).with(pointer, text).text()
+}
+
+fn failing() -> Router {
+    async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
+        Err(std::io::Error::other("the disk is full"))?
+    }
+    Router::new().route(PATH, post(unsubscribed).layer(WebhookAuth::new(SECRET)))
+}
+
+#[tokio::test]
+async fn an_accepted_delivery_is_one_event_for_those_who_search() {
+    let app = host(WebhookAuth::new("another").or(token(SECRET)));
+    let log = Recorder::start();
+    send(&app, signed(EXAMPLE)).await;
+    let told = log.assert(
+        Level::DEBUG,
+        &format!(
+            "attempt_number=1 credential=1 id={ID} last_attempt=false outcome=accepted status=200"
+        ),
+    );
+    assert_eq!(told.message(), "a delivery was accepted");
+
+    // On the last attempt too: nothing is lost.
+    send(&app, signed(attempt(4, "/attempts_total", "4"))).await;
+    log.assert(
+        Level::DEBUG,
+        &format!(
+            "attempt_number=4 credential=1 id={ID} last_attempt=true outcome=accepted status=200"
+        ),
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_is_no_alarm() {
+    let app = host(WebhookAuth::new(SECRET));
+    let log = Recorder::start();
+    for request in [unsigned(common::untouchable()), signed_by(&token("a-guess"), EXAMPLE)] {
+        send(&app, request).await;
+        log.assert(Level::INFO, "code=unauthorized outcome=unauthenticated status=401");
+    }
+}
+
+#[tokio::test]
+async fn an_authentic_delivery_that_is_refused_is_a_warning() {
+    let app = host(WebhookAuth::new(SECRET).allow_users([2]));
+    let log = Recorder::start();
+    for (pointer, text, code) in
+        [("/data/user_id", "3", "foreign_account"), ("/data/user_id", "\"2\"", "invalid_field")]
+    {
+        send(&app, signed(attempt(3, pointer, text))).await;
+        let fields = format!(
+            "attempt_number=3 code={code} credential=0 id={ID} last_attempt=false \
+             outcome=refused pointer={pointer} status={}",
+            if code == "foreign_account" { 403 } else { 400 }
+        );
+        log.assert(Level::WARN, &fields);
+    }
+    send(&app, signed("nothing")).await;
+    log.assert(Level::WARN, "code=not_json credential=0 outcome=refused status=400");
+
+    let mut text = signed(EXAMPLE);
+    text.headers_mut().insert("content-type", "text/plain".parse().expect("a value"));
+    send(&app, text).await;
+    let told = log.one();
+    assert_eq!(
+        (told.level, &*told.fields["code"], &*told.fields["id"]),
+        (Level::WARN, "content_type", ID)
+    );
+
+    let forbidden = host(WebhookAuth::new(SECRET).require(|_| false));
+    send(&forbidden, signed(common::untouchable())).await;
+    log.assert(Level::WARN, "code=forbidden credential=0 outcome=refused status=403");
+
+    let limited = app.layer(axum::extract::DefaultBodyLimit::max(100));
+    send(&limited, signed(EXAMPLE)).await;
+    log.assert(Level::WARN, "code=body_too_large credential=0 outcome=refused status=400");
+}
+
+/// Of whatever can be read of the body: an opt-out is about to be lost.
+#[tokio::test]
+async fn a_refusal_on_the_last_attempt_is_an_error() {
+    let app = host(WebhookAuth::new(SECRET).allow_users([2]));
+    let log = Recorder::start();
+    let last = [
+        attempt(4, "/data/phone", "7"),
+        attempt(4, "/data/user_id", "3"),
+        attempt(4, "/id", "\"not a uuid\""),
+        attempt(2, "/attempts_total", "2").replace("\"phone\"", "\"fone\""),
+        Fields::example()
+            .without("/attempts_total")
+            .with("/attempt_total", "1")
+            .without("/id")
+            .text(),
+        Fields::example().with("/attempt_number", "4.0").without("/data").text(),
+        // Four in all, where the body does not say, or says what cannot be.
+        Fields::example()
+            .with("/attempt_number", "4")
+            .without("/attempts_total")
+            .without("/id")
+            .text(),
+        attempt(4, "/attempts_total", "9"),
+        attempt(5, "/data/phone", "null"),
+        // Up to where it is cut off, or stops being JSON or UTF-8.
+        r#"{"attempts_total": 4, "attempt_number": 4, "data": {"phone": "+49"#.to_owned(),
+        r#"{"attempts_total": 4, "attempt_number": 4, data: {}}"#.to_owned(),
+        format!("{} and more", attempt(4, "/attempts_total", "4")),
+    ];
+    for body in last {
+        send(&app, signed(body.clone())).await;
+        let told = log.one();
+        assert_eq!(told.level, Level::ERROR, "{body}: {told:?}");
+        assert_eq!(told.fields["last_attempt"], "true");
+        assert_eq!(
+            told.message(),
+            "the last attempt failed: an opt-out is lost unless it was kept"
+        );
+    }
+    let mut latin = br#"{"attempts_total": 4, "attempt_number": 4, "data": ""#.to_vec();
+    latin.push(0xe4);
+    send(&app, signed(latin)).await;
+    assert_eq!(log.one().level, Level::ERROR);
+
+    for body in [
+        attempt(3, "/data/phone", "7"),
+        Fields::example().without("/attempt_number").without("/id").text(),
+        attempt(4, "/data/phone", "7").replace(r#""attempt_number":4"#, r#""attempt_number":"4""#),
+        r#"{"data": {"attempt_number": 4}, "attempt_number": 1"#.to_owned(),
+        r#"[{"attempt_number": 4}]"#.to_owned(),
+        // Doubled, so that neither can be believed.
+        attempt(4, "/data/phone", "7").replacen('{', r#"{"attempt_number":1,"#, 1),
+    ] {
+        send(&app, signed(body.clone())).await;
+        let told = log.one();
+        assert_eq!(told.level, Level::WARN, "{body}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_handlers_error_is_told_with_its_delivery() {
+    let app = failing();
+    let log = Recorder::start();
+    send(&app, signed(EXAMPLE)).await;
+    let told = log.assert(
+        Level::ERROR,
+        &format!(
+            "attempt_number=1 code=server_error credential=0 error=the disk is full id={ID} \
+             last_attempt=false outcome=failed status=500"
+        ),
+    );
+    assert_eq!(told.message(), "an authentic delivery failed");
+
+    send(&app, signed(attempt(4, "/attempts_total", "4"))).await;
+    let told = log.one();
+    assert_eq!((told.level, &*told.fields["error"]), (Level::ERROR, "the disk is full"));
+    assert_eq!(told.message(), "the last attempt failed: an opt-out is lost unless it was kept");
+}
+
+/// Of a host that answers in its own way the layer still sees the status.
+#[tokio::test]
+async fn answers_of_the_hosts_own_are_judged_by_their_status() {
+    for (status, level, outcome) in [
+        (StatusCode::NO_CONTENT, Level::DEBUG, "accepted"),
+        (StatusCode::FOUND, Level::WARN, "failed"),
+        (StatusCode::CONFLICT, Level::WARN, "failed"),
+        (StatusCode::SERVICE_UNAVAILABLE, Level::ERROR, "failed"),
+    ] {
+        let answer = async move |_: UnsubscribeEvent| status;
+        let app = Router::new().route(PATH, post(answer).layer(WebhookAuth::new(SECRET)));
+        let log = Recorder::start();
+        send(&app, signed(EXAMPLE)).await;
+        log.assert(
+            level,
+            &format!(
+                "attempt_number=1 credential=0 id={ID} last_attempt=false outcome={outcome} status={}",
+                status.as_u16()
+            ),
+        );
+        send(&app, signed(attempt(4, "/attempts_total", "4"))).await;
+        let lost = if outcome == "accepted" { level } else { Level::ERROR };
+        assert_eq!(log.one().level, lost, "{status}");
+    }
+}
+
+/// What never reaches the extractor: another handler, a wrong path, a layer that answers itself.
+#[tokio::test]
+async fn a_request_that_no_extractor_saw_is_told_too() {
+    let app = Router::new()
+        .route("/list", get(async |_: Authenticated| "all of them"))
+        .route(PATH, post(async |_: UnsubscribeEvent| Received))
+        .layer(from_fn(async |request: Request, next: Next| {
+            if request.headers().contains_key("x-block") {
+                return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+            }
+            next.run(request).await
+        }))
+        .layer(WebhookAuth::new(SECRET));
+    let log = Recorder::start();
+    let to = |path: &str| {
+        let mut request = Request::get(path).body(Body::empty()).expect("a request");
+        token(SECRET).sign(&mut request);
+        request
+    };
+    send(&app, to("/list")).await;
+    log.assert(Level::DEBUG, "credential=0 outcome=passed status=200");
+    send(&app, to("/lost")).await;
+    log.assert(Level::WARN, "credential=0 outcome=failed status=404");
+    let mut blocked = signed(EXAMPLE);
+    blocked.headers_mut().insert("x-block", "1".parse().expect("a value"));
+    send(&app, blocked).await;
+    log.assert(Level::WARN, "credential=0 outcome=failed status=413");
+}
+
+#[tokio::test]
+async fn a_refusal_that_the_host_acknowledges_is_known_by_its_status() {
+    async fn keeps_all(event: Result<UnsubscribeEvent, Rejection>) -> Received {
+        drop(event);
+        Received
+    }
+    let app = Router::new().route(PATH, post(keeps_all).layer(WebhookAuth::new(SECRET)));
+    let log = Recorder::start();
+    send(&app, signed(attempt(4, "/data/phone", "7"))).await;
+    let told = log.assert(
+        Level::WARN,
+        &format!(
+            "attempt_number=4 code=invalid_field credential=0 id={ID} last_attempt=true \
+             outcome=refused pointer=/data/phone status=200"
+        ),
+    );
+    assert_eq!(told.message(), "an authentic delivery was refused");
+
+    // The same where a layer puts its own page in the place of every refusal.
+    let pages = from_fn(async |request: Request, next: Next| {
+        let status = next.run(request).await.status();
+        (status, "an error page").into_response()
+    });
+    let app = Router::new()
+        .route(PATH, post(async |_: UnsubscribeEvent| Received))
+        .layer(pages)
+        .layer(WebhookAuth::new(SECRET));
+    send(&app, signed(attempt(1, "/data/phone", "7"))).await;
+    let told = log.one();
+    assert_eq!((told.level, &*told.fields["code"]), (Level::WARN, "invalid_field"));
+}
+
+#[tokio::test]
+async fn events_of_another_kind_are_no_alarm() {
+    const OTHER: &str = r#"{"name":"sms.delivery","id":"9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79",
+        "attempt_number":4,"attempts_total":4,"data":{}}"#;
+    let other = "attempt_number=4 code=other_event credential=0 \
+        id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79 last_attempt=true outcome=other_event pointer=/name";
+    let takes_it = Router::new().route(
+        PATH,
+        post(async |_: Option<UnsubscribeEvent>| Received).layer(WebhookAuth::new(SECRET)),
+    );
+    let log = Recorder::start();
+    send(&takes_it, signed(OTHER)).await;
+    log.assert(Level::DEBUG, &format!("{other} status=200"));
+    send(&host(WebhookAuth::new(SECRET)), signed(OTHER)).await;
+    log.assert(Level::DEBUG, &format!("{other} status=400"));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_dropped_unanswered_is_told() {
+    async fn waits(_: UnsubscribeEvent) -> Received {
+        std::future::pending().await
+    }
+    let app = Router::new().route(PATH, post(waits).layer(WebhookAuth::new(SECRET)));
+    let log = Recorder::start();
+    for (number, level) in [(1, Level::WARN), (4, Level::ERROR)] {
+        let answer = app.clone().oneshot(signed(attempt(number, "/attempts_total", "4")));
+        let patience = std::time::Duration::from_millis(20);
+        tokio::time::timeout(patience, answer).await.expect_err("no answer");
+        let last = number == 4;
+        log.assert(
+            level,
+            &format!(
+                "attempt_number={number} credential=0 id={ID} last_attempt={last} outcome=abandoned"
+            ),
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_inner_service_that_fails_is_told() {
+    let broken = service_fn(async |_: Request| Err::<axum::response::Response, _>("gone"));
+    let log = Recorder::start();
+    let mut service = WebhookAuth::new(SECRET).layer(broken);
+    service.call(signed(EXAMPLE)).await.expect_err("gone");
+    log.assert(Level::ERROR, "credential=0 outcome=failed");
+}
+
+#[tokio::test]
+async fn nested_layers_tell_once() {
+    let inner = WebhookAuth::new("another").or(token(SECRET)).require(|head| {
+        // The proof of the layer around is there for the host's own check.
+        head.extensions.get::<Authenticated>().is_some() && !head.headers.contains_key("x-block")
+    });
+    let app =
+        host(inner).layer(WebhookAuth::with(Credential::query("key", "k3y").expect("usable")));
+    let request = |secret: &str| {
+        let mut request = signed_by(&token(secret), EXAMPLE);
+        Credential::query("key", "k3y").expect("usable").sign(&mut request);
+        request
+    };
+    let log = Recorder::start();
+    send(&app, request(SECRET)).await;
+    log.assert(
+        Level::DEBUG,
+        &format!(
+            "attempt_number=1 credential=1 id={ID} last_attempt=false outcome=accepted status=200"
+        ),
+    );
+    send(&app, signed(EXAMPLE)).await;
+    log.assert(Level::INFO, "code=unauthorized outcome=unauthenticated status=401");
+    send(&app, request("a-guess")).await;
+    log.assert(Level::INFO, "code=unauthorized credential=0 outcome=unauthenticated status=401");
+    let mut blocked = request(SECRET);
+    blocked.headers_mut().insert("x-block", "1".parse().expect("a value"));
+    send(&app, blocked).await;
+    log.assert(Level::WARN, "code=forbidden credential=1 outcome=refused status=403");
+}
+
+#[tokio::test]
+async fn a_missing_layer_is_an_error_that_says_how_to_mend_it() {
+    let open = Router::new().route(PATH, post(async |_: UnsubscribeEvent| Received));
+    let log = Recorder::start();
+    send(&open, signed(EXAMPLE)).await;
+    let told = log.assert(Level::ERROR, "code=missing_layer outcome=misconfigured status=500");
+    assert!(told.message().contains("Add .layer(WebhookAuth::new(secret)) to the route."));
+
+    // Also if the proof is lost on the way: a layer that makes a new request.
+    let forgets = service_fn(move |request: Request| {
+        let (head, body) = request.into_parts();
+        let mut bare = Request::new(body);
+        (*bare.method_mut(), *bare.uri_mut(), *bare.headers_mut()) =
+            (head.method, head.uri, head.headers);
+        open.clone().oneshot(bare)
+    });
+    let guarded = WebhookAuth::new(SECRET).layer(forgets);
+    let answer: Result<_, Infallible> = guarded.oneshot(signed(EXAMPLE)).await;
+    assert_eq!(answer.expect("an answer").status(), 500);
+    log.assert(Level::ERROR, "code=missing_layer outcome=misconfigured status=500");
+}
+
+/// An integer may be a phone number that came in the wrong field.
+#[tokio::test]
+async fn a_phone_number_in_the_place_of_an_attempt_is_not_told() {
+    let log = Recorder::start();
+    for body in [
+        Fields::example().with("/attempt_number", "4911113333444").text(),
+        Fields::example().with("/attempt_number", "4911113333444").without("/data").text(),
+        Fields::example().with("/id", "\"4911113333444\"").text(),
+    ] {
+        send(&host(WebhookAuth::new(SECRET)), signed(body)).await;
+        let told = log.one();
+        assert!(!format!("{told:?}").contains("4911113333444"), "{told:?}");
+    }
+}
