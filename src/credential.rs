@@ -253,6 +253,12 @@ impl Credential {
         }
     }
 
+    /// The place and what it must hold, for `testing` to forge.
+    #[cfg(feature = "testing")]
+    pub(crate) fn place_and_expected(&self) -> (&Place, &str) {
+        (&self.place, self.expected.expose_secret())
+    }
+
     pub(crate) fn challenge(&self) -> Challenge {
         match self.place {
             Place::Header(_) | Place::Query(_) => Challenge::Token,

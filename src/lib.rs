@@ -63,11 +63,17 @@
 //!
 //! # Features
 //!
-//! - `tracing` (default): tells of each delivery in one event with its outcome, as loud as it
-//!   matters: see [the guide's chapter](https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md).
-//! - `utoipa`: the module `openapi`, which describes the webhook in a host's own OpenAPI document.
+//! - `tracing` (default): one event in the log for each delivery, as loud as it matters
+//!   ([the guide's chapter][observability]).
+//! - `testing`: what a host's own tests need; among it [a suite][testing] that sends the whole host
+//!   a hundred good and bad deliveries, and names what is wired wrong.
+//! - `utoipa`: the webhook in the host's own [OpenAPI document][openapi].
 //!
 //! No feature changes an answer.
+//!
+//! [observability]: https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md
+//! [openapi]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/openapi/index.html
+//! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -90,6 +96,8 @@ mod untold;
 
 #[cfg(not(feature = "tracing"))]
 use untold as delivery;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use crate::{
     credential::{ConfigError, Credential},
@@ -124,6 +132,7 @@ mod documents {
     struct Layers;
     #[doc = include_str!("../docs/without-axum.md")]
     struct WithoutAxum;
+    #[cfg(feature = "testing")]
     #[doc = include_str!("../docs/testing.md")]
     struct Testing;
     #[doc = include_str!("../docs/migration.md")]

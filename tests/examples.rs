@@ -18,15 +18,23 @@ use common::{
     Answer, EXAMPLE, Fields, PATH, SECRET, assert_received, assert_refused_on_the_wire, detail,
     program, read, signed, signed_by, token, unsigned,
 };
-use http::HeaderValue;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use http::{HeaderValue, Response};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, Error},
+    rt::TokioExecutor,
+};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{sleep, timeout},
 };
-use unsubscribe_webhook::UnsubscribeEvent;
+use tower::{Service, service_fn};
+use unsubscribe_webhook::{
+    UnsubscribeEvent,
+    testing::{Conformance, conformance},
+};
 
 const PHONE: &str = "+4911113333444";
 
@@ -63,6 +71,20 @@ impl Program {
         let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
         let response = client.request(request).await.expect("an answer");
         read(response.map(Body::new)).await
+    }
+
+    /// The host as a service, with a connection for each request.
+    fn app(
+        &self,
+    ) -> impl Service<Request, Response = Response<Incoming>, Error = Error> + Clone + 'static {
+        let address = self.address.clone();
+        let client: Client<_, Body> =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        service_fn(move |mut request: Request| {
+            let path = request.uri().path_and_query().expect("a path");
+            *request.uri_mut() = format!("http://{address}{path}").parse().expect("a URI");
+            client.request(request)
+        })
     }
 
     async fn suppressed(&self, phone: &str) -> String {
@@ -138,6 +160,49 @@ fn stored(folder: &TempDir) -> Vec<(String, String)> {
     let mut query = database.prepare("SELECT phone, event FROM unsubscribed").expect("a table");
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).expect("rows");
     rows.collect::<Result<_, _>>().expect("texts")
+}
+
+/// The suite for a running host.
+fn suite(
+    host: &Program,
+    path: &str,
+) -> Conformance<impl Service<Request, Response = Response<Incoming>> + Clone + 'static> {
+    conformance(host.app(), path, &token(SECRET)).over_a_socket()
+}
+
+#[tokio::test]
+async fn every_host_keeps_the_contract() {
+    let folder = folder();
+    let secret = ("WEBHOOK_SECRET", SECRET);
+
+    let host = Program::start("minimal", &folder, &[secret]);
+    suite(&host, PATH).await.assert_clean();
+    suite(&host, "/webhooks/lox24").acknowledges_other_events().await.assert_clean();
+
+    let host = Program::start("quickstart", &folder, &[secret, ("WEBHOOK_ACCOUNT", "3")]);
+    suite(&host, PATH).accounts([3]).acknowledges_other_events().await.assert_clean();
+
+    let host = Program::start("existing_router", &folder, &[secret]);
+    suite(&host, PATH).acknowledges_other_events().await.assert_clean();
+
+    let host = Program::start("openapi", &folder, &[secret]);
+    suite(&host, PATH).acknowledges_other_events().await.assert_clean();
+
+    let host = Program::start("hardened", &folder, &[secret, ("DATABASE_PATH", "hardened.db")]);
+    let limit = 64 * 1024;
+    let report = suite(&host, PATH).body_limit(limit).acknowledges_other_events().await;
+    report.assert_clean();
+}
+
+/// That it passes tells something: over a socket, too, a host that is wrong does not.
+#[tokio::test]
+async fn a_host_with_other_settings_does_not_pass() {
+    let folder = folder();
+    let settings = [("WEBHOOK_SECRET", "another"), ("WEBHOOK_ACCOUNT", "3")];
+    let host = Program::start("quickstart", &folder, &settings);
+    let report = suite(&host, PATH).await;
+    let [finding] = report.findings() else { panic!("{report}") };
+    assert_eq!(finding.answer(), "401 unauthorized");
 }
 
 #[tokio::test]

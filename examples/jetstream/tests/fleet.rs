@@ -119,6 +119,20 @@ async fn four_hosts_and_two_workers_store_each_event_once() {
 }
 
 #[tokio::test]
+async fn the_host_keeps_the_contract() {
+    let mut fleet = Fleet::new().await;
+    let host = fleet.start(HOST, &[("WEBHOOK_ACCOUNT", "7")]).await;
+
+    host.conformance().accounts([7]).body_limit(512 * 1024).await.assert_clean();
+
+    // What was acknowledged is not lost on its way to the database.
+    let _worker = fleet.start(WORKER, &[]).await;
+    fleet.drained().await;
+    assert!(fleet.database.count("inbox").await > 0);
+    assert!(fleet.database.count("dead_letter WHERE code = 'foreign_account'").await > 0);
+}
+
+#[tokio::test]
 async fn an_event_is_in_the_stream_before_it_is_acknowledged() {
     let fleet = Fleet::new().await;
     let mut host = fleet.start(HOST, &[]).await;

@@ -11,7 +11,8 @@ use http::Request;
 use http_body_util::BodyExt;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tempfile::TempDir;
-use unsubscribe_webhook::Credential;
+use tower::service_fn;
+use unsubscribe_webhook::{Credential, testing::conformance};
 
 const SECRET: &str = "correct-horse-7";
 const EXAMPLE: &str = include_str!("../../event.json");
@@ -81,6 +82,24 @@ async fn send(request: Request<Body>) -> (u16, String) {
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.expect("a body").to_bytes();
     (status, String::from_utf8(body.into()).expect("UTF-8"))
+}
+
+#[tokio::test]
+async fn the_host_keeps_the_contract() {
+    let host = Host::start();
+    let address = host.webhook.trim_end_matches("/webhooks/unsubscribe").to_owned();
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+    let app = service_fn(move |mut request: Request<Body>| {
+        let path = request.uri().path_and_query().expect("a path");
+        *request.uri_mut() = format!("{address}{path}").parse().expect("a URI");
+        client.request(request)
+    });
+    let credential = Credential::token(SECRET).expect("usable");
+    let report = conformance(app, "/webhooks/unsubscribe", &credential)
+        .over_a_socket()
+        .acknowledges_other_events()
+        .await;
+    report.assert_clean();
 }
 
 #[tokio::test]

@@ -60,6 +60,18 @@ async fn four_replicas_store_each_event_once() {
 }
 
 #[tokio::test]
+async fn the_host_keeps_the_contract() {
+    let mut database = Database::create().await;
+    let settings = [("DATABASE_URL", &*database.url.clone()), ("WEBHOOK_ACCOUNT", "7")];
+    let host = Process::start(HOST, &settings).await;
+
+    host.conformance().accounts([7]).await.assert_clean();
+
+    assert!(database.count("inbox").await > 0);
+    assert!(database.count("dead_letter WHERE code = 'foreign_account'").await > 0);
+}
+
+#[tokio::test]
 async fn an_answer_waits_for_the_commit() {
     let mut database = Database::create().await;
     let host = host(&database).await;

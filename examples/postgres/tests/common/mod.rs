@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Request;
+use axum::body::Body;
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -21,6 +22,11 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
+};
+use tower::{Service, service_fn};
+use unsubscribe_webhook::{
+    Credential,
+    testing::{Conformance, conformance},
 };
 use uuid::Uuid;
 
@@ -141,6 +147,20 @@ impl Process {
             .header("x-lox24-token", SECRET)
             .body(Full::new(body.into()));
         self.send(request.expect("a request")).await
+    }
+
+    /// The suite that tries the whole host, with a connection for each request.
+    pub fn conformance(
+        &self,
+    ) -> Conformance<impl Service<Request<Body>, Response = Response<Body>> + Clone + 'static> {
+        let client: Client<_, Body> =
+            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        let app = service_fn(move |request| {
+            let answer = client.request(request);
+            async { answer.await.map(|answer| answer.map(Body::new)) }
+        });
+        let credential = Credential::token(SECRET).expect("a usable secret");
+        conformance(app, &self.url, &credential).over_a_socket().acknowledges_other_events()
     }
 
     pub async fn look_up(&self, phone: &str, authorization: &str) -> Answer {
