@@ -139,6 +139,8 @@ mod documents {
     struct Migration;
     #[doc = include_str!("../docs/comparison.md")]
     struct Comparison;
+    #[doc = include_str!("../docs/adoption.md")]
+    struct Adoption;
     #[doc = include_str!("../docs/security.md")]
     struct Security;
     #[doc = include_str!("../docs/performance.md")]
