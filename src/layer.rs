@@ -1,8 +1,12 @@
 //! The tower layer and what it demands of a request.
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::Arc,
+};
 
-use http::request::Parts;
+use http::{HeaderName, request::Parts};
 use tower_layer::Layer;
 
 use crate::{ConfigError, Credential, WebhookAuthService};
@@ -83,8 +87,9 @@ use crate::{ConfigError, Credential, WebhookAuthService};
 /// ```
 ///
 /// - A layer *outside* this one sees the request first: it may log the credential's header unless
-///   tower-http's `SetSensitiveRequestHeadersLayer` stands before it. A secret in a query is seen by
-///   every layer, inside and outside.
+///   tower-http's `SetSensitiveRequestHeadersLayer` stands before it
+///   ([`credential_headers`](Self::credential_headers)). A secret in a query is seen by every layer,
+///   inside and outside.
 /// - Limit the size of bodies by axum's `DefaultBodyLimit`, whose refusal is the contract's 400.
 ///   tower-http's `RequestBodyLimitLayer` answers a large `Content-Length` itself, with 413.
 /// - A layer for concurrency or load belongs outside: an inner service must be ready before a
@@ -209,6 +214,31 @@ impl WebhookAuth {
         }
         policy.users = Some(users);
         self
+    }
+
+    /// The headers that hold the credentials, each once: for layers around the whole app, which see a
+    /// request before this one does and may log its headers.
+    ///
+    /// A query credential has none, and nothing hides it from a layer that logs URIs.
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use tower::ServiceBuilder;
+    /// use tower_http::{sensitive_headers::SetSensitiveRequestHeadersLayer, trace::TraceLayer};
+    /// # use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    ///
+    /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
+    /// let auth = WebhookAuth::new("s3cr3t");
+    /// let hidden = SetSensitiveRequestHeadersLayer::new(auth.credential_headers());
+    /// let app: Router = Router::new()
+    ///     .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
+    ///     .layer(ServiceBuilder::new().layer(hidden).layer(TraceLayer::new_for_http()));
+    /// ```
+    pub fn credential_headers(&self) -> impl Iterator<Item = HeaderName> + use<> {
+        let credentials = self.policy.credentials.iter();
+        let names: HashSet<HeaderName> =
+            credentials.filter_map(Credential::header_name).cloned().collect();
+        names.into_iter()
     }
 }
 

@@ -151,3 +151,15 @@ fn a_panic_at_start_up_points_at_the_host() {
     assert!(line.is_err());
     assert!(receiver.iter().any(|file| file.ends_with("api.rs")));
 }
+
+#[test]
+fn the_headers_of_the_credentials_are_named_once() {
+    let basic = Credential::basic("lox24", SECRET).expect("usable");
+    let bearer = Credential::bearer(SECRET).expect("usable");
+    let query = Credential::query("key", SECRET).expect("usable");
+    let auth = WebhookAuth::new(SECRET).or(basic).or(bearer).or(query.clone());
+    let mut names: Vec<_> = auth.credential_headers().map(|name| name.to_string()).collect();
+    names.sort();
+    assert_eq!(names, ["authorization", "x-lox24-token"]);
+    assert_eq!(WebhookAuth::with(query).credential_headers().count(), 0);
+}

@@ -157,7 +157,7 @@ async fn a_trace_layer_with_headers_prints_no_credential() {
     assert_hides(&log, &secrets);
 
     // Outside, with the layer that the documentation names.
-    let names = [http::HeaderName::from_static("x-lox24-token"), http::header::AUTHORIZATION];
+    let names = auth().credential_headers();
     let outside = ServiceBuilder::new()
         .layer(SetSensitiveRequestHeadersLayer::new(names))
         .layer(trace())

@@ -156,7 +156,8 @@ impl<S> Conformance<S> {
     /// The app is a client that sends the requests to a running server.
     ///
     /// The client reads each body, so what the server reads cannot be seen: that probe's question
-    /// is left out, and so is a body that breaks off.
+    /// is left out, and so is a body that breaks off. Give each request a connection of its own: a
+    /// server may close one whose body it did not read, and the next request on it fails.
     pub fn over_a_socket(mut self) -> Self {
         self.plan.over_a_socket = true;
         self
