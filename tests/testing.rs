@@ -182,6 +182,12 @@ async fn a_path_may_hold_the_credential() {
 }
 
 #[test]
+#[should_panic(expected = "without a limit")]
+fn a_body_has_a_limit() {
+    let _ = suite(Router::<()>::new()).body_limit(usize::MAX);
+}
+
+#[test]
 fn a_path_begins_with_a_slash() {
     for path in ["", "hook", "webhooks/unsubscribe", "/a b"] {
         let refused = std::panic::catch_unwind(|| {
@@ -389,6 +395,9 @@ async fn a_middleware_that_drops_the_extensions_is_named() {
 async fn an_acknowledgement_of_what_nobody_read_is_named() {
     let page = async || "<!doctype html>";
     let elsewhere = Router::new().route("/hook", post(unsubscribed).layer(auth())).fallback(page);
+    // Over a socket it cannot be seen what was read.
+    let found = suite(elsewhere.clone()).over_a_socket().await;
+    assert_tells(&found, &FORGED, "or another route answers everything with 200");
     let found = report(elsewhere).await;
     let mistake = "a fallback, another route (compare the path)";
     assert_tells(&found, &["good_delivery"], mistake);
@@ -959,6 +968,9 @@ async fn a_limit_that_is_not_the_contracts_is_named() {
         assert_found(&found, &["body_too_large"], "`RequestBodyLimitLayer`");
         assert_eq!(found.findings()[0].answer(), "413 without problem details");
     }
+    let small = host(auth()).layer(DefaultBodyLimit::max(500));
+    let found = suite(small).body_limit(500).await;
+    assert_all_tell(&found, "the limit of the body is smaller than a good event");
     let unlimited = host(auth()).layer(DefaultBodyLimit::disable());
     assert_found(&report(unlimited).await, &TOO_LARGE, "nothing limits the body to 2097152 bytes");
 }

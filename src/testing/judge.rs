@@ -159,7 +159,8 @@ impl Judge {
             200..300 if !was_read && !self.over_a_socket => UNREAD.into(),
             200..300 => {
                 let why = self.open.as_ref().unwrap_or(&probe.hint);
-                format!("{GETS_IN}{why}").into()
+                let or = if self.over_a_socket { OR_ANOTHER_ROUTE } else { "" };
+                format!("{GETS_IN}{why}{or}").into()
             }
             401 if !right => REWRITTEN.into(),
             401 if !head.has_challenge => NO_CHALLENGE.into(),
@@ -192,7 +193,10 @@ impl Judge {
             429 => LIMITED.into(),
             500.. => WRAPPED.into(),
             given if given == status && !head.is_problem => NO_PROBLEM.into(),
-            given if given == status && head.code != Some(code) => OTHER_BODY.into(),
+            given if given == status && head.code != Some(code) => match head.code {
+                Some("body_too_large") => TOO_SMALL.into(),
+                _ => OTHER_BODY.into(),
+            },
             given if given == status => OTHER_POINTER.into(),
             _ => OTHER_CHECK.into(),
         }
@@ -320,6 +324,8 @@ const TURNED: &str = "an error handler or a middleware turns refusals into ackno
 const UNREAD: &str = "A FORGED EVENT IS ACKNOWLEDGED, unread: an error handler or a middleware turns refusals into \
      acknowledgements (let the answers of `Rejection` pass as they are), or nothing asks for the \
      credential and the body is read later";
+const OR_ANOTHER_ROUTE: &str =
+    "; or a fallback or another route answers everything with 200 (compare the path)";
 const REWRITTEN: &str = "the refusal is not the contract's: an error handler or a middleware rewrites what `WebhookAuth` \
      answers, or another check stands in its place";
 const NO_CHALLENGE: &str = "a middleware strips `WWW-Authenticate` from the 401: let the answers of `WebhookAuth` pass as \

@@ -125,7 +125,13 @@ impl<S> Conformance<S> {
     /// The host's limit of a body in bytes, if it is not axum's default of 2 MB (2,097,152).
     ///
     /// Bodies of one byte more are made in memory.
+    ///
+    /// # Panics
+    ///
+    /// With `usize::MAX`: that is no limit.
+    #[track_caller]
     pub fn body_limit(mut self, bytes: usize) -> Self {
+        assert!(bytes < usize::MAX, "a host without a limit lets anybody fill its memory");
         self.plan.body_limit = bytes;
         self
     }
