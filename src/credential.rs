@@ -253,18 +253,47 @@ impl Credential {
         }
     }
 
-    /// The place and what it must hold, for `testing` to forge.
-    #[cfg(feature = "testing")]
-    pub(crate) fn place_and_expected(&self) -> (&Place, &str) {
-        (&self.place, self.expected.expose_secret())
-    }
-
     pub(crate) fn challenge(&self) -> Challenge {
         match self.place {
             Place::Header(_) | Place::Query(_) => Challenge::Token,
             Place::Bearer => Challenge::Bearer,
             Place::Basic => Challenge::Basic,
         }
+    }
+}
+
+/// For `testing` to forge.
+#[cfg(feature = "testing")]
+impl Credential {
+    /// The place and what it must hold.
+    pub(crate) fn place_and_expected(&self) -> (&Place, &str) {
+        (&self.place, self.expected.expose_secret())
+    }
+
+    /// Empties the place.
+    pub(crate) fn take_off<B>(&self, request: &mut Request<B>) {
+        match &self.place {
+            Place::Query(parameter) => {
+                let pairs: Vec<_> = other_pairs(request.uri(), parameter).collect();
+                let mut path_and_query = request.uri().path().to_owned();
+                if !pairs.is_empty() {
+                    path_and_query.extend(["?", &pairs.join("&")]);
+                }
+                *request.uri_mut() = with_path_and_query(request.uri(), path_and_query);
+            }
+            place @ (Place::Header(_) | Place::Bearer | Place::Basic) => {
+                let name = if let Place::Header(name) = place { name } else { &AUTHORIZATION };
+                request.headers_mut().remove(name);
+            }
+        }
+    }
+
+    /// Whether the layer would find it there.
+    pub(crate) fn is_on<B>(&self, request: &Request<B>) -> bool {
+        let (mut head, ()) = Request::new(()).into_parts();
+        head.uri = request.uri().clone();
+        head.headers = request.headers().clone();
+        self.matches(&head).into()
     }
 }
 
@@ -357,16 +386,20 @@ fn set_sensitive<B>(request: &mut Request<B>, name: &HeaderName, value: &str) {
 /// `uri` with `parameter` given once: signing twice must not double the credential.
 fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
     let mut path_and_query = format!("{}?", uri.path());
-    for pair in query_pairs(uri) {
-        let name = pair.split('=').next().unwrap_or_default();
-        if !is_named(name, parameter) {
-            path_and_query.extend([pair, "&"]);
-        }
+    for pair in other_pairs(uri, parameter) {
+        path_and_query.extend([pair, "&"]);
     }
     path_and_query.extend(encoded(parameter));
     path_and_query.push('=');
     path_and_query.extend(encoded(value));
+    with_path_and_query(uri, path_and_query)
+}
 
+fn other_pairs<'a>(uri: &'a Uri, parameter: &'a str) -> impl Iterator<Item = &'a str> {
+    query_pairs(uri).filter(|pair| !is_named(pair.split('=').next().unwrap_or_default(), parameter))
+}
+
+fn with_path_and_query(uri: &Uri, path_and_query: String) -> Uri {
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = path_and_query.try_into().ok();
     assert!(parts.path_and_query.is_some(), "the URI cannot take one more parameter");

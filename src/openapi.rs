@@ -46,9 +46,9 @@
 //!   `responses(Rejection)` the rest.
 //! - For a handler that takes `Option<UnsubscribeEvent>` write `request_body = AnyEvent`
 //!   ([`AnyEvent`]).
-//! - The schemas refer to nothing but `UnsubscribeEvent`: objects inside it, and problem details,
-//!   stand where they are used, so that none of them takes the place of a component of the host's
-//!   that has the same name. utoipa's own `Schema` cannot hold all of JSON Schema. What it lacks, such
+//! - A document gets the components `UnsubscribeEvent` and, where it is used, `AnyEvent`. Objects
+//!   inside the event, and problem details, stand where they are used, so that none of them takes
+//!   the place of a component of the host's that has the same name. utoipa's own `Schema` cannot hold all of JSON Schema. What it lacks, such
 //!   as `const`, is among the `extensions` there, and in the JSON it is where it belongs.
 
 use std::collections::BTreeMap;

@@ -65,6 +65,10 @@ fn the_schema_can_be_read_in_the_hosts_code() {
 
 #[test]
 fn a_document_gets_no_component_that_it_did_not_name() {
+    #[derive(OpenApi)]
+    #[openapi(components(schemas(AnyEvent)))]
+    struct OfAnyEvent;
+
     let components = &json(Api::openapi())["components"]["schemas"];
     let names: Vec<_> = components.as_object().expect("schemas").keys().collect();
     assert_eq!(names, ["Kept", "ReasonId", "Unsubscribe", "UnsubscribeEvent"]);
@@ -73,6 +77,10 @@ fn a_document_gets_no_component_that_it_did_not_name() {
     AnyEvent::schemas(&mut of_any_event);
     let names: Vec<_> = of_any_event.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["UnsubscribeEvent"]);
+
+    let components = &json(OfAnyEvent::openapi())["components"]["schemas"];
+    let names: Vec<_> = components.as_object().expect("schemas").keys().collect();
+    assert_eq!(names, ["AnyEvent", "UnsubscribeEvent"]);
 
     for answers in [json(Received::responses()), json(Rejection::responses())] {
         assert!(!answers.to_string().contains("$ref"), "{answers}");

@@ -148,10 +148,54 @@ async fn a_right_host_is_clean_whatever_its_credential() {
 }
 
 #[tokio::test]
+async fn a_right_host_is_clean_though_its_place_or_secret_is_odd() {
+    let usable = "a usable secret";
+    let credentials = [
+        Credential::query("key", "a\nb\u{7f}").expect(usable),
+        // Doubled, it is longer than a URI may be.
+        Credential::query("key", "%".repeat(16_000)).expect(usable),
+        Credential::header("X-Not-The-Place", SECRET).expect(usable),
+    ];
+    for credential in credentials {
+        let app = host(WebhookAuth::with(credential.clone()));
+        let report = testing::conformance(app, PATH, &credential).await;
+        report.assert_clean();
+        assert!(report.probes() > 90, "{report}");
+    }
+}
+
+#[tokio::test]
 async fn a_path_may_have_a_query() {
     let credential = Credential::query("token", SECRET).expect("a usable secret");
     let app = host(WebhookAuth::with(credential.clone()));
     testing::conformance(app, &format!("{PATH}?a=1"), &credential).await.assert_clean();
+}
+
+/// As somebody copies it from the dashboard.
+#[tokio::test]
+async fn a_path_may_hold_the_credential() {
+    let credential = Credential::query("token", SECRET).expect("a usable secret");
+    let app = host(WebhookAuth::with(credential.clone()));
+    for path in [format!("{PATH}?token={SECRET}"), format!("{PATH}?a=1&%74oken={SECRET}&b=2")] {
+        testing::conformance(app.clone(), &path, &credential).await.assert_clean();
+    }
+}
+
+#[test]
+#[should_panic(expected = "without a limit")]
+fn a_body_has_a_limit() {
+    let _ = suite(Router::<()>::new()).body_limit(usize::MAX);
+}
+
+#[test]
+fn a_path_begins_with_a_slash() {
+    for path in ["", "hook", "webhooks/unsubscribe", "/a b"] {
+        let refused = std::panic::catch_unwind(|| {
+            let _ = testing::conformance(Router::<()>::new(), path, &token(SECRET));
+        });
+        let text = refused.expect_err("no path").downcast::<&str>().expect("a text");
+        assert!(text.contains("begins with a slash"), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -279,6 +323,12 @@ async fn what_a_server_adds_can_be_added() {
     ready.await.assert_clean();
 }
 
+#[tokio::test]
+#[should_panic(expected = "`.on_request(..)` puts the right credential on a forged delivery")]
+async fn what_a_server_adds_is_not_the_credential() {
+    let _ = suite(host(auth())).on_request(|request| token(SECRET).sign(request)).await;
+}
+
 /// As tower's `Buffer` does, it panics if it is called before it is ready.
 #[derive(Clone, Default)]
 struct Strict {
@@ -326,6 +376,43 @@ async fn a_route_without_the_layer_is_named() {
     assert_eq!(found.findings()[0].expected(), "200");
 }
 
+/// As a middleware does that reads the body, or signs the request anew.
+#[tokio::test]
+async fn a_middleware_that_drops_the_extensions_is_named() {
+    let anew = from_fn(async |request: Request, next: Next| {
+        let (head, body) = request.into_parts();
+        let mut request = Request::builder().method(head.method).uri(head.uri);
+        request.headers_mut().expect("a valid request").extend(head.headers);
+        next.run(request.body(body).expect("a valid request")).await
+    });
+    let layers = ServiceBuilder::new().layer(auth()).layer(anew);
+    let found = report(at_path(post(unsubscribed).layer(layers))).await;
+    assert_found(&found, &["good_delivery"], "a new request without the extensions");
+}
+
+/// Something else answers 200 in the handler's place.
+#[tokio::test]
+async fn an_acknowledgement_of_what_nobody_read_is_named() {
+    let page = async || "<!doctype html>";
+    let elsewhere = Router::new().route("/hook", post(unsubscribed).layer(auth())).fallback(page);
+    // Over a socket it cannot be seen what was read.
+    let found = suite(elsewhere.clone()).over_a_socket().await;
+    assert_tells(&found, &FORGED, "or another route answers everything with 200");
+    let found = report(elsewhere).await;
+    let mistake = "a fallback, another route (compare the path)";
+    assert_tells(&found, &["good_delivery"], mistake);
+    let text = found.to_string();
+    assert!(text.lines().nth(1).is_some_and(|line| line.contains(mistake)), "{text}");
+
+    let last = at_path(post(unsubscribed).layer(auth())).layer(from_fn(
+        async |request: Request, next: Next| {
+            let is_stream = !request.headers().contains_key("content-length");
+            if is_stream { StatusCode::OK.into_response() } else { next.run(request).await }
+        },
+    ));
+    assert_tells(&report(last).await, &["stream"], "acknowledged that nobody has read");
+}
+
 #[tokio::test]
 async fn a_wrong_path_or_method_is_named() {
     let elsewhere = Router::new().route("/hook", post(unsubscribed));
@@ -365,6 +452,27 @@ async fn a_check_of_somebody_else_is_named() {
         &["good_delivery"],
         "a limit of the rate",
     );
+}
+
+/// What answers first, and is no check of a credential.
+#[tokio::test]
+async fn whatever_comes_instead_of_the_first_acknowledgement_is_named() {
+    for (status, mistake) in [
+        (StatusCode::BAD_REQUEST, "a check of the head (CSRF, `Host`)"),
+        (StatusCode::UNPROCESSABLE_ENTITY, "`axum::Json`"),
+        (StatusCode::REQUEST_TIMEOUT, "a timeout"),
+        (StatusCode::SERVICE_UNAVAILABLE, "a limit of the load"),
+        (StatusCode::NOT_FOUND, "or the handler answers 404"),
+    ] {
+        let app = host(auth()).layer(from_fn(move |_: Request, _: Next| ready(status)));
+        assert_found(&report(app).await, &["good_delivery"], mistake);
+    }
+    let login = from_fn(async |_: Request, _: Next| Redirect::to("/login"));
+    assert_found(&report(host(auth()).layer(login)).await, &["good_delivery"], "to a login");
+
+    let peer = async |_: ConnectInfo<SocketAddr>, _: UnsubscribeEvent| Received;
+    let found = report(at_path(post(peer).layer(auth()))).await;
+    assert_found(&found, &["good_delivery"], "(`ConnectInfo`, an `Extension`)");
 }
 
 #[tokio::test]
@@ -714,6 +822,7 @@ async fn refusals_that_become_acknowledgements_are_named() {
     let found = report(at_path(post(swallows).layer(auth()))).await;
     assert_tells(&found, &["missing_field:/data/phone"], "acknowledges a `Rejection`");
     assert_tells(&found, &["body_cut_off"], "give its `Rejection` back");
+    assert_tells(&found, &["content_type_text"], "it acknowledges a `Rejection`");
     assert_eq!(count(&found, "no_credential"), 0);
 }
 
@@ -742,6 +851,24 @@ async fn refusals_that_are_rewritten_are_named() {
     let found = report(host(auth()).layer(strips)).await;
     assert_found(&found, &FORGED, "strips `WWW-Authenticate`");
     assert_eq!(found.findings()[0].answer(), "401 unauthorized without WWW-Authenticate");
+
+    let retyped = map_response(async |mut response: Response<Body>| {
+        let html = axum::http::HeaderValue::from_static("text/html");
+        response.headers_mut().insert("content-type", html);
+        response
+    });
+    let found = report(host(auth()).layer(retyped)).await;
+    let answer = "401 unauthorized, but not as application/problem+json";
+    assert_eq!(found.findings()[0].answer(), answer);
+
+    let promoted = map_response(async |mut response: Response<Body>| {
+        if response.status() == 401 {
+            *response.status_mut() = StatusCode::FORBIDDEN;
+        }
+        response
+    });
+    let found = report(host(auth()).layer(promoted)).await;
+    assert_eq!(found.findings()[0].answer(), "403 with the problem details of unauthorized");
 
     let wraps = async |event: Result<UnsubscribeEvent, Rejection>| match event {
         Ok(_) => Ok(Received),
@@ -841,6 +968,9 @@ async fn a_limit_that_is_not_the_contracts_is_named() {
         assert_found(&found, &["body_too_large"], "`RequestBodyLimitLayer`");
         assert_eq!(found.findings()[0].answer(), "413 without problem details");
     }
+    let small = host(auth()).layer(DefaultBodyLimit::max(500));
+    let found = suite(small).body_limit(500).await;
+    assert_all_tell(&found, "the limit of the body is smaller than a good event");
     let unlimited = host(auth()).layer(DefaultBodyLimit::disable());
     assert_found(&report(unlimited).await, &TOO_LARGE, "nothing limits the body to 2097152 bytes");
 }
@@ -970,6 +1100,22 @@ async fn a_report_names_a_mistake_once_and_each_finding() {
 }
 
 #[tokio::test]
+async fn a_report_begins_with_a_forged_event_that_gets_in() {
+    let own = async |headers: HeaderMap, body: Bytes| match headers.get("x-lox24-token") {
+        Some(given) if given == SECRET => match UnsubscribeEvent::from_slice(&body) {
+            Ok(_) => StatusCode::OK,
+            Err(rejection) => rejection.status(),
+        },
+        _ => StatusCode::UNAUTHORIZED,
+    };
+    let found = report(at_path(post(own))).await;
+    assert_eq!(names(&found)[0], "no_credential");
+    let text = found.to_string();
+    let first = text.lines().nth(1).expect("a mistake");
+    assert!(first.starts_with("A FORGED EVENT GETS IN: a place that holds two values"), "{text}");
+}
+
+#[tokio::test]
 #[should_panic(
     expected = "the host breaks the webhook's contract\n18 probes, 1 finding\nthe route is not behind"
 )]
@@ -980,9 +1126,12 @@ async fn a_report_with_findings_ends_the_test() {
 /// All that is sent, by a host that acknowledges nothing but the first delivery.
 async fn all_names(credential: &Credential) -> Vec<String> {
     let first = Rc::new(Cell::new(true));
-    let app = service_fn(move |_: Request| {
+    let app = service_fn(move |request: Request| {
         let status = if first.take() { StatusCode::OK } else { StatusCode::IM_A_TEAPOT };
-        ready(Ok::<_, Infallible>(status.into_response()))
+        async move {
+            let _ = to_bytes(request.into_body(), usize::MAX).await;
+            Ok::<_, Infallible>(status.into_response())
+        }
     });
     let report = testing::conformance(app, PATH, credential).accounts([2, 3]).await;
     assert_eq!(report.probes(), report.findings().len() + 1);

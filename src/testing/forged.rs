@@ -190,13 +190,14 @@ impl<'a> Forger<'a> {
 }
 
 impl Forgery {
-    pub(super) fn put_on<B>(&self, request: &mut Request<B>) {
+    /// `false` where no request can carry it: a URI has a greatest length, and a header holds no
+    /// control character.
+    pub(super) fn put_on<B>(&self, request: &mut Request<B>) -> bool {
         for (name, _) in &self.headers {
             request.headers_mut().remove(name);
         }
         for (name, value) in &self.headers {
-            let mut value =
-                HeaderValue::from_str(value).expect("the constructors admit printable ASCII only");
+            let Ok(mut value) = HeaderValue::from_str(value) else { return false };
             value.set_sensitive(true);
             request.headers_mut().append(name, value);
         }
@@ -205,10 +206,11 @@ impl Forgery {
             let query: Vec<_> = given.chain(self.parameters.iter().cloned()).collect();
             let mut parts = request.uri().clone().into_parts();
             let path_and_query = format!("{}?{}", request.uri().path(), query.join("&"));
-            parts.path_and_query =
-                Some(path_and_query.try_into().expect("the URI takes the parameters"));
+            let Ok(path_and_query) = path_and_query.try_into() else { return false };
+            parts.path_and_query = Some(path_and_query);
             *request.uri_mut() = Uri::from_parts(parts).expect("a URI with another query");
         }
+        true
     }
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Head {
     /// The contract's code, if the body has one.
     code: Option<&'static str>,
     pointer: Option<String>,
+    /// Whether it is called problem details.
+    is_typed: bool,
     /// Whether it is problem details with that code, and the status of the answer.
     is_problem: bool,
     has_challenge: bool,
@@ -54,11 +56,11 @@ impl Answer {
         let code = CODES.into_iter().find(|code| body["code"] == *code);
         let pointer = body["pointer"].as_str().map(str::to_owned);
         let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
-        let is_problem = code.is_some()
-            && body["status"] == status.as_u16()
-            && content_type.is_some_and(|value| value.starts_with(b"application/problem+json"));
+        let is_typed =
+            content_type.is_some_and(|value| value.starts_with(b"application/problem+json"));
+        let is_problem = code.is_some() && body["status"] == status.as_u16() && is_typed;
         let has_challenge = headers.contains_key(WWW_AUTHENTICATE);
-        Self::Response(Head { status, code, pointer, is_problem, has_challenge })
+        Self::Response(Head { status, code, pointer, is_typed, is_problem, has_challenge })
     }
 
     /// The provider takes it for an acknowledgement, and forgets the event.
@@ -85,7 +87,10 @@ impl fmt::Display for Answer {
         write!(f, "{}", head.status.as_u16())?;
         match head.code {
             Some(code) if head.is_problem => write!(f, " {code}")?,
-            Some(code) => write!(f, " with a changed {code}")?,
+            Some(code) if !head.is_typed => {
+                write!(f, " {code}, but not as application/problem+json")?;
+            }
+            Some(code) => write!(f, " with the problem details of {code}")?,
             None if !head.status.is_success() => f.write_str(" without problem details")?,
             None => {}
         }
@@ -112,6 +117,7 @@ impl Judge {
     pub(super) fn judge(&mut self, probe: &Probe, answer: &Answer) -> Option<Finding> {
         let was_read = probe.read.load(Ordering::Relaxed) && !self.over_a_socket;
         let mistake = match probe.expected {
+            Expected::Acknowledged if self.is_dropped(probe, answer) => DROPPED.into(),
             Expected::Acknowledged if answer.is_acknowledgement() => return None,
             Expected::AcknowledgedOrOther
                 if answer.is_acknowledgement() || answer.is(400, "other_event", Some("/name")) =>
@@ -136,6 +142,11 @@ impl Judge {
         Some(finding(probe, answer, mistake))
     }
 
+    /// Whether a good delivery is acknowledged that nobody has read.
+    fn is_dropped(&self, probe: &Probe, answer: &Answer) -> bool {
+        answer.is_acknowledgement() && !probe.read.load(Ordering::Relaxed) && !self.over_a_socket
+    }
+
     fn forged(&self, probe: &Probe, answer: &Answer, was_read: bool) -> Option<Cow<'static, str>> {
         let head = match answer {
             Answer::Response(head) => head,
@@ -148,7 +159,8 @@ impl Judge {
             200..300 if !was_read && !self.over_a_socket => UNREAD.into(),
             200..300 => {
                 let why = self.open.as_ref().unwrap_or(&probe.hint);
-                format!("A FORGED EVENT GETS IN: {why}").into()
+                let or = if self.over_a_socket { OR_ANOTHER_ROUTE } else { "" };
+                format!("{GETS_IN}{why}{or}").into()
             }
             401 if !right => REWRITTEN.into(),
             401 if !head.has_challenge => NO_CHALLENGE.into(),
@@ -181,18 +193,20 @@ impl Judge {
             429 => LIMITED.into(),
             500.. => WRAPPED.into(),
             given if given == status && !head.is_problem => NO_PROBLEM.into(),
-            given if given == status && head.code != Some(code) => OTHER_BODY.into(),
+            given if given == status && head.code != Some(code) => match head.code {
+                Some("body_too_large") => TOO_SMALL.into(),
+                _ => OTHER_BODY.into(),
+            },
             given if given == status => OTHER_POINTER.into(),
             _ => OTHER_CHECK.into(),
         }
     }
 
     /// The first delivery of all, on which the others depend.
-    pub(super) fn first(probe: &Probe, answer: &Answer) -> Option<Finding> {
-        if answer.is_acknowledgement() {
-            return None;
-        }
+    pub(super) fn first(&self, probe: &Probe, answer: &Answer) -> Option<Finding> {
         let mistake = match answer {
+            _ if self.is_dropped(probe, answer) => DROPPED,
+            _ if answer.is_acknowledgement() => return None,
             Answer::Response(head) => first_refused(head),
             Answer::Error => ERROR,
             Answer::Panic => PANIC,
@@ -212,6 +226,9 @@ fn shows_a_refusal(head: &Head) -> bool {
     head.code.is_some() || head.has_challenge
 }
 
+/// How the gravest mistake begins.
+pub(super) const GETS_IN: &str = "A FORGED EVENT GETS IN: ";
+
 /// The probes that get in only if many others do.
 const GENERAL: [&str; 2] = ["no_credential", "secret_wrong"];
 
@@ -229,7 +246,7 @@ fn first_refused(head: &Head) -> &'static str {
         (_, Some("missing_layer")) => MISSING_LAYER,
         (401, Some("unauthorized")) => {
             "the layer does not accept the credential that the suite was given: another secret, or \
-             another place; or a middleware outside takes the header away"
+             another place; or a middleware outside takes the header or the query away, or changes it"
         }
         (403, Some("forbidden")) => {
             "a check of `WebhookAuth::require` said no: put on the request what it looks at, by \
@@ -251,17 +268,27 @@ fn first_refused(head: &Head) -> &'static str {
         }
         (404, _) => {
             "there is no route at the path that the suite was given: compare it with that of the \
-             route, and with the prefix of a `nest`"
+             route, and with the prefix of a `nest` (or the handler answers 404)"
         }
         (405, _) => "the route does not take the provider's method: use `post(..)`",
         (401 | 403, _) => OTHER_CHECK,
         (413, _) => BODY_LIMIT_LAYER,
-        (400 | 415 | 422, _) => JSON_EXTRACTOR,
+        (400, _) => {
+            "something other than `UnsubscribeEvent` answers 400: a check of the head (CSRF, `Host`), another \
+             extractor of the handler, or `axum::Json`: leave this path out of the check, or put on the \
+             request what it looks at, by `.on_request(..)`, and take `UnsubscribeEvent`"
+        }
+        (415 | 422, _) => JSON_EXTRACTOR,
         (429, _) => LIMITED,
         (300..400, _) => REDIRECT,
+        (408 | 503 | 504, _) => {
+            "a timeout or a limit of the load answers in the handler's place: does the test give the handler \
+             all that it waits for (a database, a permit)?"
+        }
         _ => {
-            "the handler or a middleware failed, with an answer that is not the contract's: return \
-             `Result<Received, ServerError>`"
+            "the handler or a middleware failed or panicked, with an answer that is not the contract's: return \
+             `Result<Received, ServerError>`; or an extractor lacks what a server or a layer adds \
+             (`ConnectInfo`, an `Extension`): add it, or put it on the request by `.on_request(..)`"
         }
     }
 }
@@ -287,18 +314,25 @@ const ERROR: &str = "the service returns an error instead of an answer, which br
                      turn errors into answers (in axum by `HandleErrorLayer`)";
 const PANIC: &str = "the host panics, which breaks the connection: return a `ServerError` instead";
 const MISSING_LAYER: &str = "the route is not behind the layer: it was added or merged after `.layer(auth)`, or never had it: \
-     put it on the route itself, `post(handler).layer(auth)`";
+     put it on the route itself, `post(handler).layer(auth)`; or a middleware between the two makes a new \
+     request without the extensions of the old one: hand them on";
+const DROPPED: &str = "a good delivery is acknowledged that nobody has read, and its opt-out is lost: a fallback, another \
+     route (compare the path) or a middleware answers in the handler's place, or the handler reads the \
+     body after its answer";
 const TURNED: &str = "an error handler or a middleware turns refusals into acknowledgements, and the provider forgets \
      what was refused: let the answers of `Rejection` pass as they are";
 const UNREAD: &str = "A FORGED EVENT IS ACKNOWLEDGED, unread: an error handler or a middleware turns refusals into \
      acknowledgements (let the answers of `Rejection` pass as they are), or nothing asks for the \
      credential and the body is read later";
+const OR_ANOTHER_ROUTE: &str =
+    "; or a fallback or another route answers everything with 200 (compare the path)";
 const REWRITTEN: &str = "the refusal is not the contract's: an error handler or a middleware rewrites what `WebhookAuth` \
      answers, or another check stands in its place";
 const NO_CHALLENGE: &str = "a middleware strips `WWW-Authenticate` from the 401: let the answers of `WebhookAuth` pass as \
      they are";
 const READ: &str = "a middleware reads the body of requests that nobody has authenticated, so anybody can make the \
-     host buffer: put it inside `WebhookAuth` (after it in a `ServiceBuilder`)";
+     host buffer: put it inside `WebhookAuth` (after it in a `ServiceBuilder`); if the app is a client of \
+     a running server, say so by `.over_a_socket()`";
 const JUDGED_FIRST: &str = "the body or its type is judged before the credential: put `WebhookAuth` outside (first in a \
      `ServiceBuilder`), and take `UnsubscribeEvent` instead of `axum::Json`";
 const LIMITED: &str = "a limit of the rate refuses deliveries, and after four attempts an event is gone: let it queue \
@@ -321,5 +355,5 @@ const OTHER_BODY: &str = "it is refused for another reason, so the extractor got
      rewrites the body or its type";
 const OTHER_POINTER: &str =
     "another field is blamed than the one at fault: a middleware rewrites the body, or the answer";
-const REDIRECT: &str = "a middleware redirects (to another host, https, a path without a slash), which the provider does \
-     not follow: leave this path out of it";
+const REDIRECT: &str = "a middleware redirects (to a login, another host, https, a path without a slash), which the provider \
+     does not follow: leave this path out of it";

@@ -2,9 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
+use super::judge::GETS_IN;
+
 /// What [`conformance`](super::conformance) has found.
 ///
-/// As text it names each mistake once, with a line for each probe that shows it:
+/// As text it names each mistake once, the gravest first, with a line for each probe that shows it:
 ///
 /// ```
 /// # use axum::{Json, Router, routing::post};
@@ -64,7 +66,7 @@ impl Report {
     }
 }
 
-/// Each mistake once, and below it a line for each finding.
+/// Each mistake once, and below it a line for each finding. A forged event that gets in comes first.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = |count: usize, what: &str| match count {
@@ -73,8 +75,10 @@ impl fmt::Display for Report {
         };
         write!(f, "{}, ", count(self.probes, "probe"))?;
         f.write_str(&count(self.findings.len(), "finding"))?;
+        let (grave, others): (Vec<_>, Vec<_>) =
+            self.findings.iter().partition(|finding| finding.mistake.starts_with(GETS_IN));
         let mut named: Vec<&str> = Vec::new();
-        for Finding { mistake, .. } in &self.findings {
+        for Finding { mistake, .. } in grave.into_iter().chain(others) {
             if named.contains(&&**mistake) {
                 continue;
             }

@@ -10,14 +10,14 @@ use std::{
 
 use axum_core::body::Body;
 use bytes::BufMut;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use tower_service::Service;
 
 use super::{
     Report,
     judge::{Answer, Judge},
-    probe::{self, Plan, Probe},
+    probe::{self, Expected, Plan, Probe},
 };
 use crate::Credential;
 
@@ -60,8 +60,16 @@ const MAX_ANSWER: usize = 64 * 1024;
 ///
 /// # Panics
 ///
-/// When it is awaited, if `path` is no URI. What the app panics with is a finding.
+/// If `path` has no slash at its start; and when it is awaited, if
+/// [`on_request`](Conformance::on_request) puts the credential on a forged delivery. What the app
+/// panics with is a finding.
+#[track_caller]
 pub fn conformance<S>(app: S, path: &str, credential: &Credential) -> Conformance<S> {
+    let uri = path.parse::<Uri>().ok();
+    assert!(
+        uri.is_some_and(|uri| uri.path().starts_with('/')),
+        "the path of the webhook begins with a slash and is a part of a URI"
+    );
     Conformance {
         app,
         plan: Plan {
@@ -115,12 +123,21 @@ impl<S> Conformance<S> {
     }
 
     /// The host's limit of a body in bytes, if it is not axum's default of 2 MB (2,097,152).
+    ///
+    /// Bodies of one byte more are made in memory.
+    ///
+    /// # Panics
+    ///
+    /// With `usize::MAX`: that is no limit.
+    #[track_caller]
     pub fn body_limit(mut self, bytes: usize) -> Self {
+        assert!(bytes < usize::MAX, "a host without a limit lets anybody fill its memory");
         self.plan.body_limit = bytes;
         self
     }
 
     /// Changes each request before it is sent, good or forged: for what a server or a proxy adds.
+    /// The credential is not among that: the suite puts it where it belongs.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -169,12 +186,13 @@ impl<S> Conformance<S> {
         B: http_body::Body,
     {
         let Self { app, plan, prepare } = self;
-        let mut run = Run { app, prepare, sent: 0, findings: Vec::new() };
+        let credential = plan.credential.clone();
+        let mut run = Run { app, prepare, credential, sent: 0, findings: Vec::new() };
         let mut judge = Judge::new(plan.over_a_socket);
 
         let (mut first, again) = probe::first_and_again(&plan);
         let answer = run.ask(&mut first).await;
-        if let Some(finding) = Judge::first(&first, &answer) {
+        if let Some(finding) = judge.first(&first, &answer) {
             run.findings.push(finding);
             for mut probe in probe::forged(&plan) {
                 let answer = run.ask(&mut probe).await;
@@ -227,6 +245,7 @@ impl<S> fmt::Debug for Conformance<S> {
 struct Run<S> {
     app: S,
     prepare: Prepare,
+    credential: Credential,
     sent: usize,
     findings: Vec<super::Finding>,
 }
@@ -239,6 +258,10 @@ impl<S> Run<S> {
     {
         let mut request = std::mem::take(&mut probe.request);
         (self.prepare)(&mut request);
+        assert!(
+            probe.expected != Expected::Unauthorized || !self.credential.is_on(&request),
+            "`.on_request(..)` puts the right credential on a forged delivery: leave that to the suite"
+        );
         self.sent += 1;
         // A clone for each request, as a server makes one for each connection.
         let mut app = self.app.clone();
