@@ -23,6 +23,7 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
+use rusqlite::DatabaseName;
 use serde::Serialize;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tracing_subscriber::{filter::Targets, prelude::*};
@@ -70,6 +71,8 @@ struct SuppressionList(Arc<Mutex<rusqlite::Connection>>);
 impl SuppressionList {
     fn open(path: &str) -> anyhow::Result<Self> {
         let database = rusqlite::Connection::open(path)?;
+        // SQLite opens a file that it may not write all the same, and would fail on each delivery.
+        anyhow::ensure!(!database.is_readonly(DatabaseName::Main)?, "it is read-only");
         database.execute_batch(
             // A commit is on the disk when it returns: with SQLite's default, a power cut can bring
             // back the journal that takes the last commit away again.

@@ -352,6 +352,24 @@ async fn the_quickstart_logs_what_became_of_a_delivery_and_nothing_personal() {
     }
 }
 
+/// SQLite opens a file that it may not write for reading, and would fail on the first delivery.
+#[test]
+fn the_quickstart_does_not_start_on_a_list_it_cannot_write() {
+    let folder = folder();
+    Program::start("quickstart", &folder, &[]).stop("-TERM");
+    let settings = [("DATABASE_PATH", "file:unsubscribed.db?mode=ro")];
+    // Spawned, because one that starts does not end.
+    let mut child = command("quickstart", &folder, &settings).spawn().expect("it runs");
+    let mut printed = String::new();
+    let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
+    stdout.read_line(&mut printed).expect("its output");
+    let _ = child.kill();
+    let output = child.wait_with_output().expect("its end");
+    assert_eq!(printed, "");
+    let error = String::from_utf8(output.stderr).expect("UTF-8");
+    assert!(error.contains("set DATABASE_PATH to a file that can be written"), "{error}");
+}
+
 #[test]
 fn the_quickstart_refuses_settings_it_cannot_follow() {
     let folder = folder();
