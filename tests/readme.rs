@@ -11,7 +11,7 @@ fn app(credential: Credential) -> Router {
 
 #[tokio::test]
 async fn the_webhook_keeps_its_contract() {
-    let credential = Credential::token("s3cr3t").unwrap();
+    let credential = Credential::token("s3cr3t").expect("a usable secret");
     let app = app(credential.clone());
     testing::conformance(app, "/webhooks/unsubscribe", &credential).await.assert_clean();
 }
