@@ -340,7 +340,7 @@ async fn the_quickstart_logs_what_became_of_a_delivery_and_nothing_personal() {
     assert!(lines[0].contains("INFO quickstart: the number was put on the list id="), "{first}");
     assert!(lines[1].contains("INFO quickstart: this event was stored before id="), "{first}");
     assert!(lines[2].contains("INFO unsubscribe_webhook: a request without the right"), "{first}");
-    assert!(!first.contains("\x1b"), "{first}");
+    assert!(!first.contains('\x1b'), "{first}");
 
     let all = log(&[("RUST_LOG", "info,unsubscribe_webhook=debug")]).await;
     assert_eq!(all.matches("DEBUG unsubscribe_webhook: a delivery was accepted").count(), 2);
@@ -354,20 +354,23 @@ async fn the_quickstart_logs_what_became_of_a_delivery_and_nothing_personal() {
 
 /// SQLite opens a file that it may not write for reading, and would fail on the first delivery.
 #[test]
-fn the_quickstart_does_not_start_on_a_list_it_cannot_write() {
-    let folder = folder();
-    Program::start("quickstart", &folder, &[]).stop("-TERM");
-    let settings = [("DATABASE_PATH", "file:unsubscribed.db?mode=ro")];
-    // Spawned, because one that starts does not end.
-    let mut child = command("quickstart", &folder, &settings).spawn().expect("it runs");
-    let mut printed = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
-    stdout.read_line(&mut printed).expect("its output");
-    let _ = child.kill();
-    let output = child.wait_with_output().expect("its end");
-    assert_eq!(printed, "");
-    let error = String::from_utf8(output.stderr).expect("UTF-8");
-    assert!(error.contains("set DATABASE_PATH to a file that can be written"), "{error}");
+fn a_host_does_not_start_on_a_list_it_cannot_write() {
+    for name in ["quickstart", "hardened"] {
+        let folder = folder();
+        let secret = ("WEBHOOK_SECRET", SECRET);
+        Program::start(name, &folder, &[secret]).stop("-TERM");
+        let settings = [secret, ("DATABASE_PATH", "file:unsubscribed.db?mode=ro")];
+        // Spawned, because one that starts does not end.
+        let mut child = command(name, &folder, &settings).spawn().expect("it runs");
+        let mut printed = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
+        stdout.read_line(&mut printed).expect("its output");
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("its end");
+        assert_eq!(printed, "", "{name}");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(error.contains("it is read-only"), "{name}: {error}");
+    }
 }
 
 #[test]
