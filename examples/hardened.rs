@@ -50,6 +50,7 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rusqlite::DatabaseName;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
@@ -409,6 +410,8 @@ struct Entry {
 impl Inbox {
     fn open(path: &str, limits: &Limits) -> anyhow::Result<Self> {
         let mut database = rusqlite::Connection::open(path)?;
+        // SQLite opens a file that it may not write all the same, and would fail on each delivery.
+        anyhow::ensure!(!database.is_readonly(DatabaseName::Main)?, "it is read-only");
         // A write-ahead log needs one sync a commit, and no more descriptors once it is open. FULL is
         // that sync: what was acknowledged survives a loss of power.
         database.execute_batch(

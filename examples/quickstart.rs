@@ -9,6 +9,7 @@
 //! | `WEBHOOK_ACCOUNT` | the only account (`user_id`) to accept    | any account        |
 //! | `BIND_ADDR`       | where to listen                           | `127.0.0.1:3000`   |
 //! | `DATABASE_PATH`   | the SQLite file                           | `unsubscribed.db`  |
+//! | `RUST_LOG`        | what to log: `warn,quickstart=info`       | `info`             |
 
 use std::{
     env,
@@ -22,8 +23,10 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
+use rusqlite::DatabaseName;
 use serde::Serialize;
 use tokio::{net::TcpListener, task::spawn_blocking};
+use tracing_subscriber::{filter::Targets, prelude::*};
 use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent, WebhookAuth};
 
 const DEMO_SECRET: &str = "demo-secret";
@@ -35,8 +38,13 @@ async fn unsubscribed(
     event: Option<UnsubscribeEvent>,
 ) -> Result<Received, ServerError> {
     if let Some(event) = event {
+        let id = event.id;
         // Acknowledged only once it is on the disk; an error answers 500, and the provider retries.
-        list.add(event).await?;
+        if list.add(event).await? {
+            tracing::info!(%id, "the number was put on the list");
+        } else {
+            tracing::info!(%id, "this event was stored before");
+        }
     }
     Ok(Received)
 }
@@ -63,6 +71,8 @@ struct SuppressionList(Arc<Mutex<rusqlite::Connection>>);
 impl SuppressionList {
     fn open(path: &str) -> anyhow::Result<Self> {
         let database = rusqlite::Connection::open(path)?;
+        // SQLite opens a file that it may not write all the same, and would fail on each delivery.
+        anyhow::ensure!(!database.is_readonly(DatabaseName::Main)?, "it is read-only");
         database.execute_batch(
             // A commit is on the disk when it returns: with SQLite's default, a power cut can bring
             // back the journal that takes the last commit away again.
@@ -78,15 +88,16 @@ impl SuppressionList {
         Ok(Self(Arc::new(Mutex::new(database))))
     }
 
-    async fn add(&self, event: UnsubscribeEvent) -> anyhow::Result<()> {
+    /// Whether the event is new. Once this returns, it is stored in either case.
+    async fn add(&self, event: UnsubscribeEvent) -> anyhow::Result<bool> {
         self.run(move |database| {
             // Not OR IGNORE, which would swallow other errors too, and with them the event.
-            database
+            let rows = database
                 .prepare_cached(
                     "INSERT INTO unsubscribed VALUES (?1, ?2, ?3) ON CONFLICT (event_id) DO NOTHING",
                 )?
                 .execute((event.id.to_string(), &event.data.phone, serde_json::to_string(&event)?))?;
-            Ok(())
+            Ok(rows == 1)
         })
         .await
     }
@@ -113,9 +124,12 @@ impl SuppressionList {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let shown = setting("RUST_LOG")?.unwrap_or_else(|| "info".to_owned());
+    let shown: Targets = shown.parse().context("RUST_LOG")?;
     // Colours for a person, plain text for a file.
     let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).init();
+    let log = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(colours);
+    tracing_subscriber::registry().with(log.with_filter(shown)).init();
 
     let given_secret = setting("WEBHOOK_SECRET")?;
     let secret = given_secret.clone().unwrap_or_else(|| DEMO_SECRET.to_owned());
@@ -126,7 +140,9 @@ async fn main() -> anyhow::Result<()> {
         auth = auth.allow_users([user_id]);
     }
     let path = setting("DATABASE_PATH")?.unwrap_or_else(|| "unsubscribed.db".to_owned());
-    let list = SuppressionList::open(&path).with_context(|| format!("cannot open {path}"))?;
+    let list = SuppressionList::open(&path).with_context(|| {
+        format!("cannot open {path}: set DATABASE_PATH to a file that can be written")
+    })?;
 
     // The layer guards both routes: a list of phone numbers is personal data too.
     let app = Router::new()
@@ -136,9 +152,9 @@ async fn main() -> anyhow::Result<()> {
         .with_state(list);
 
     let address = setting("BIND_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
-    let listener = TcpListener::bind(&address)
-        .await
-        .with_context(|| format!("cannot listen on {address}: set BIND_ADDR"))?;
+    let listener = TcpListener::bind(&address).await.with_context(|| {
+        format!("cannot listen on {address}: set BIND_ADDR to another, such as 127.0.0.1:3001")
+    })?;
     let address = listener.local_addr()?;
     anyhow::ensure!(
         given_secret.is_some() || address.ip().is_loopback(),
@@ -146,11 +162,8 @@ async fn main() -> anyhow::Result<()> {
     );
 
     let (secret, token) = match given_secret {
-        Some(_) => ("from WEBHOOK_SECRET", "\"X-LOX24-Token: $WEBHOOK_SECRET\"".to_owned()),
-        None => (
-            "demo-secret, for trying out only: set WEBHOOK_SECRET",
-            format!("'X-LOX24-Token: {DEMO_SECRET}'"),
-        ),
+        Some(_) => ("from WEBHOOK_SECRET: set it in the second terminal too", "$WEBHOOK_SECRET"),
+        None => ("demo-secret, for trying out only: set WEBHOOK_SECRET", DEMO_SECRET),
     };
     println!("Listening on  http://{address}");
     println!("Database      {path}");
@@ -160,16 +173,34 @@ async fn main() -> anyhow::Result<()> {
         account.as_deref().unwrap_or("any; set WEBHOOK_ACCOUNT to accept one")
     );
     println!();
-    println!("Unsubscribe the number of the contract's example:");
-    println!("  curl -i http://{address}/webhooks/unsubscribe -H {token} \\");
-    println!("    -H 'Content-Type: application/json' --data @examples/event.json");
-    println!("See that it is on the list:");
-    println!("  curl -i http://{address}/suppressed/+4911113333444 -H {token}");
-    println!("Then leave the token out, or change a field. Ctrl-C stops.");
+    println!("{}", what_to_try(&format!("http://{address}"), token));
 
     axum::serve(listener, app).with_graceful_shutdown(stopped()).await?;
     println!("Stopped.");
     Ok(())
+}
+
+/// For a second terminal, and no wider than one usually is.
+fn what_to_try(host: &str, token: &str) -> String {
+    format!(
+        r#"In a second terminal, in the same folder, unsubscribe an example (200):
+  curl -i {host}/webhooks/unsubscribe \
+    -H "X-LOX24-Token: {token}" -H 'Content-Type: application/json' \
+    --data @examples/event.json
+See that its number is on the list (200):
+  curl -i {host}/suppressed/+4911113333444 \
+    -H "X-LOX24-Token: {token}"
+Leave the token out (401):
+  curl -i {host}/webhooks/unsubscribe \
+    -H 'Content-Type: application/json' --data @examples/event.json
+Change a field, here the reason to one that there is not (400):
+  sed 's/"id": 4/"id": 7/' examples/event.json |
+    curl -i {host}/webhooks/unsubscribe \
+      -H "X-LOX24-Token: {token}" -H 'Content-Type: application/json' \
+      --data @-
+
+What becomes of each delivery is logged here. Ctrl-C stops."#
+    )
 }
 
 /// Without its value in the error: it may be the secret.

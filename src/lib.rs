@@ -10,6 +10,9 @@
 //! - [`Received`] and [`ServerError`] are what your handler answers. Each refusal is a
 //!   [`Rejection`].
 //!
+//! [Start in five minutes][start] leads from here to a webhook in an app of yours;
+//! `cargo run --example quickstart` in a clone shows one that runs.
+//!
 //! # Example
 //!
 //! One delivery that is accepted, and one that is refused:
@@ -73,6 +76,7 @@
 //!
 //! [observability]: https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md
 //! [openapi]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/openapi/index.html
+//! [start]: https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/start.md
 //! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 
 #![forbid(unsafe_code)]

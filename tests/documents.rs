@@ -13,6 +13,13 @@ fn the_readme_shows_the_minimal_example() {
 }
 
 #[test]
+fn the_readme_shows_a_test_that_is_run() {
+    let test = include_str!("readme.rs");
+    let (_, code) = test.split_once("\n\n").expect("a header, then the code");
+    assert!(README.contains(&format!("```rust\n{code}```")));
+}
+
+#[test]
 fn the_readme_lists_every_example() {
     for entry in fs::read_dir("examples").expect("the folder") {
         let file = entry.expect("a file").path();

@@ -293,17 +293,84 @@ async fn the_quickstart_answers_500_while_it_cannot_store() {
 async fn the_quickstart_says_what_to_try() {
     let folder = folder();
     let host = Program::start("quickstart", &folder, &[]);
-    let demo = signed_by(&token("demo-secret"), EXAMPLE);
-    assert_acknowledged(host.send(demo).await);
+    let demo = token("demo-secret");
+    assert_acknowledged(host.send(signed_by(&demo, EXAMPLE)).await);
+    // The text that the last command replaces is there, and what it makes of it is refused.
+    let changed = EXAMPLE.replacen("\"id\": 4", "\"id\": 7", 1);
+    let reason = Some("/data/additional_data/reason/id");
+    assert_answer(&host.send(signed_by(&demo, changed)).await, 400, "invalid_field", reason);
 
     let address = host.address.clone();
     let printed = host.stop("-TERM");
-    let command = format!(
-        "  curl -i http://{address}/webhooks/unsubscribe -H 'X-LOX24-Token: demo-secret' \\\n    -H 'Content-Type: application/json' --data @examples/event.json\n"
-    );
-    assert!(printed.contains(&command), "{printed}");
-    assert!(printed.contains(&format!("curl -i http://{address}/suppressed/{PHONE} -H ")));
-    assert!(printed.contains("Account       any"));
+    let webhook = format!("curl -i http://{address}{PATH} \\\n");
+    assert_eq!(printed.matches(&webhook).count(), 3, "{printed}");
+    for part in [
+        &format!("curl -i http://{address}/suppressed/{PHONE} \\\n"),
+        "    -H \"X-LOX24-Token: demo-secret\" -H 'Content-Type: application/json' \\\n    --data @examples/event.json\n",
+        r#"sed 's/"id": 4/"id": 7/' examples/event.json |"#,
+        "Account       any",
+    ] {
+        assert!(printed.contains(part), "{part}: {printed}");
+    }
+    // Ports have five digits at most.
+    let widest = printed.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "{widest:?}: {printed}");
+}
+
+#[tokio::test]
+async fn the_quickstart_logs_what_became_of_a_delivery_and_nothing_personal() {
+    let folder = folder();
+    let settings = [("WEBHOOK_SECRET", SECRET)];
+    let log = async |more: &[(&str, &str)]| {
+        let mut host = Program::start("quickstart", &folder, &[&settings, more].concat());
+        let mut stderr = host.child.stderr.take().expect("its log");
+        for _ in 0..2 {
+            assert_acknowledged(host.send(signed(EXAMPLE)).await);
+        }
+        assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
+        host.stop("-TERM");
+        let mut log = String::new();
+        stderr.read_to_string(&mut log).expect("UTF-8");
+        log
+    };
+
+    let first = log(&[]).await;
+    let lines: Vec<&str> = first.lines().collect();
+    assert_eq!(lines.len(), 3, "{first}");
+    assert!(lines[0].contains("INFO quickstart: the number was put on the list id="), "{first}");
+    assert!(lines[1].contains("INFO quickstart: this event was stored before id="), "{first}");
+    assert!(lines[2].contains("INFO unsubscribe_webhook: a request without the right"), "{first}");
+    assert!(!first.contains('\x1b'), "{first}");
+
+    let all = log(&[("RUST_LOG", "info,unsubscribe_webhook=debug")]).await;
+    assert_eq!(all.matches("DEBUG unsubscribe_webhook: a delivery was accepted").count(), 2);
+    assert_eq!(log(&[("RUST_LOG", "warn")]).await, "");
+    for text in [&first, &all] {
+        for personal in [SECRET, PHONE, "1111333", "Benutzertext", "verst"] {
+            assert!(!text.contains(personal), "{text}");
+        }
+    }
+}
+
+/// SQLite opens a file that it may not write for reading, and would fail on the first delivery.
+#[test]
+fn a_host_does_not_start_on_a_list_it_cannot_write() {
+    for name in ["quickstart", "hardened"] {
+        let folder = folder();
+        let secret = ("WEBHOOK_SECRET", SECRET);
+        Program::start(name, &folder, &[secret]).stop("-TERM");
+        let settings = [secret, ("DATABASE_PATH", "file:unsubscribed.db?mode=ro")];
+        // Spawned, because one that starts does not end.
+        let mut child = command(name, &folder, &settings).spawn().expect("it runs");
+        let mut printed = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
+        stdout.read_line(&mut printed).expect("its output");
+        let _ = child.kill();
+        let output = child.wait_with_output().expect("its end");
+        assert_eq!(printed, "", "{name}");
+        let error = String::from_utf8(output.stderr).expect("UTF-8");
+        assert!(error.contains("it is read-only"), "{name}: {error}");
+    }
 }
 
 #[test]
@@ -314,8 +381,12 @@ fn the_quickstart_refuses_settings_it_cannot_follow() {
         (&[("WEBHOOK_SECRET", "s3cr3t\n")], "the secret ends with a line break"),
         (&[("WEBHOOK_ACCOUNT", "")], "WEBHOOK_ACCOUNT is no integer"),
         (&[("WEBHOOK_ACCOUNT", "two")], "WEBHOOK_ACCOUNT is no integer"),
-        (&[("BIND_ADDR", "nowhere")], "cannot listen on nowhere"),
-        (&[("DATABASE_PATH", "no/such/folder.db")], "cannot open no/such/folder.db"),
+        (&[("BIND_ADDR", "nowhere")], "cannot listen on nowhere: set BIND_ADDR to another"),
+        (
+            &[("DATABASE_PATH", "no/such/folder.db")],
+            "cannot open no/such/folder.db: set DATABASE_PATH",
+        ),
+        (&[("RUST_LOG", "debug,x=loud")], "RUST_LOG"),
         (&[("BIND_ADDR", "0.0.0.0:0")], "everybody knows the demo secret"),
     ] {
         let output = command("quickstart", &folder, settings).output().expect("it runs");
