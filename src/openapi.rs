@@ -340,21 +340,7 @@ fn problem_details() -> Value {
             },
             "code": {
                 "description": "What is wrong, as one of a closed set of words.",
-                "enum": [
-                    "unauthorized",
-                    "forbidden",
-                    "foreign_account",
-                    "content_type",
-                    "body_too_large",
-                    "body_incomplete",
-                    "not_json",
-                    "missing_field",
-                    "invalid_field",
-                    "duplicate_field",
-                    "other_event",
-                    "missing_layer",
-                    "server_error",
-                ],
+                "enum": Rejection::CODES,
             },
             "pointer": {
                 "description":

@@ -124,6 +124,24 @@ pub(crate) enum Kind {
 }
 
 impl Rejection {
+    /// All that [`code`](Self::code) can be.
+    #[cfg(any(feature = "testing", feature = "utoipa"))]
+    pub(crate) const CODES: [&'static str; 13] = [
+        "unauthorized",
+        "forbidden",
+        "foreign_account",
+        "content_type",
+        "body_too_large",
+        "body_incomplete",
+        "not_json",
+        "missing_field",
+        "invalid_field",
+        "duplicate_field",
+        "other_event",
+        "missing_layer",
+        "server_error",
+    ];
+
     /// What a route without the layer answers: an error of the host's, so it is logged as one.
     pub(crate) fn missing_layer() -> Self {
         let rejection = Self::from(Kind::MissingLayer);

@@ -12,6 +12,7 @@ use super::{
     Finding,
     probe::{Expected, Probe},
 };
+use crate::Rejection;
 
 /// What came back, as far as it matters.
 pub(super) enum Answer {
@@ -33,27 +34,11 @@ pub(super) struct Head {
     has_challenge: bool,
 }
 
-/// The contract's codes. What else an answer has for a code is not repeated: it may hold anything.
-const CODES: [&str; 13] = [
-    "unauthorized",
-    "forbidden",
-    "foreign_account",
-    "content_type",
-    "body_too_large",
-    "body_incomplete",
-    "not_json",
-    "missing_field",
-    "invalid_field",
-    "duplicate_field",
-    "other_event",
-    "missing_layer",
-    "server_error",
-];
-
 impl Answer {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let code = CODES.into_iter().find(|code| body["code"] == *code);
+        // What else an answer has for a code is not repeated: it may hold anything.
+        let code = Rejection::CODES.into_iter().find(|code| body["code"] == *code);
         let pointer = body["pointer"].as_str().map(str::to_owned);
         let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
         let is_typed =
