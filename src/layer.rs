@@ -92,8 +92,8 @@ use crate::{ConfigError, Credential, WebhookAuthService};
 ///   inside and outside.
 /// - Limit the size of bodies by axum's `DefaultBodyLimit`, whose refusal is the contract's 400.
 ///   tower-http's `RequestBodyLimitLayer` answers a large `Content-Length` itself, with 413.
-/// - A layer for concurrency or load belongs outside: an inner service must be ready before a
-///   request is looked at.
+/// - A limit that takes its permit in `poll_ready`, as tower's do, takes one before a request is
+///   looked at, for strangers too. Put it outside, or take one that waits when it is called.
 #[derive(Clone)]
 #[must_use]
 pub struct WebhookAuth {

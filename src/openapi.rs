@@ -48,8 +48,9 @@
 //!   ([`AnyEvent`]).
 //! - A document gets the components `UnsubscribeEvent` and, where it is used, `AnyEvent`. Objects
 //!   inside the event, and problem details, stand where they are used, so that none of them takes
-//!   the place of a component of the host's that has the same name. utoipa's own `Schema` cannot hold all of JSON Schema. What it lacks, such
-//!   as `const`, is among the `extensions` there, and in the JSON it is where it belongs.
+//!   the place of a component of the host's that has the same name. utoipa's own `Schema` cannot
+//!   hold all of JSON Schema. What it lacks, such as `const`, is among the `extensions` there, and
+//!   in the JSON it is where it belongs.
 
 use std::collections::BTreeMap;
 

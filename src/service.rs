@@ -21,8 +21,9 @@ use crate::{
 /// The service that [`WebhookAuth`](crate::WebhookAuth) wraps around another one.
 ///
 /// Its error is the inner service's: a refusal is an answer, not an error. The inner service is
-/// called only for a request that passed. It must be ready for any request, though: put a
-/// `ConcurrencyLimit` outside, where strangers do not wait for its permits.
+/// called only for a request that passed. It must be ready for any request, though: a
+/// `ConcurrencyLimit` belongs outside, for inside it may keep the permit of a refused request until
+/// this service is called again or dropped.
 ///
 /// ```
 /// use tower::{Layer, service_fn};
