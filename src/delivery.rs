@@ -40,6 +40,18 @@ impl From<&Rejection> for Refusal {
     }
 }
 
+/// The extractor found no proof, so no layer may be there to tell.
+pub(crate) fn missing_layer(rejection: &Rejection) {
+    tracing::error!(
+        target: TARGET,
+        outcome = "misconfigured",
+        status = rejection.status().as_u16(),
+        code = rejection.code(),
+        "{}",
+        rejection.detail()
+    );
+}
+
 /// A layer found no right credential.
 pub(crate) fn unauthenticated(outer: Option<&Authenticated>, rejection: &Rejection) {
     match outer {

@@ -132,9 +132,8 @@ fn judge(proof: &Authenticated, is_json: bool, body: Bytes) -> Result<Unsubscrib
             Ok(event)
         }
         Err(rejection) => {
-            let rejection = rejection.with_body(body);
-            delivery::body_refused(proof, &rejection, rejection.body().map_or(&[], |body| body));
-            Err(rejection)
+            delivery::body_refused(proof, &rejection, &body);
+            Err(rejection.with_body(body))
         }
     }
 }

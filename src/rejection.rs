@@ -13,7 +13,7 @@ use http::{
 };
 use serde::Serialize;
 
-use crate::{ServerError, decode::Fault};
+use crate::{ServerError, decode::Fault, delivery};
 
 /// Why a request was refused, and the answer that says so.
 ///
@@ -145,15 +145,7 @@ impl Rejection {
     /// What a route without the layer answers: an error of the host's, so it is logged as one.
     pub(crate) fn missing_layer() -> Self {
         let rejection = Self::from(Kind::MissingLayer);
-        #[cfg(feature = "tracing")]
-        tracing::error!(
-            target: "unsubscribe_webhook",
-            outcome = "misconfigured",
-            status = rejection.status().as_u16(),
-            code = rejection.code(),
-            "{}",
-            rejection.detail()
-        );
+        delivery::missing_layer(&rejection);
         rejection
     }
 
@@ -274,7 +266,7 @@ impl Rejection {
         }
     }
 
-    fn detail(&self) -> &'static str {
+    pub(crate) fn detail(&self) -> &'static str {
         match self.kind {
             Kind::Unauthorized(_) => "The request does not carry exactly one right credential.",
             Kind::Forbidden => "A check of the receiving host refused the request.",

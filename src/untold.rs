@@ -7,6 +7,8 @@ use crate::{Authenticated, Rejection, UnsubscribeEvent};
 #[derive(Debug, Default)]
 pub(crate) struct Notes(());
 
+pub(crate) fn missing_layer(_: &Rejection) {}
+
 pub(crate) fn unauthenticated(_: Option<&Authenticated>, _: &Rejection) {}
 
 pub(crate) fn body_refused(_: &Authenticated, _: &Rejection, _: &[u8]) {}
