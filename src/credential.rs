@@ -279,7 +279,8 @@ impl Credential {
                 if !pairs.is_empty() {
                     path_and_query.extend(["?", &pairs.join("&")]);
                 }
-                *request.uri_mut() = with_path_and_query(request.uri(), path_and_query);
+                *request.uri_mut() =
+                    with_path_and_query(request.uri(), path_and_query).expect("a shorter URI");
             }
             place @ (Place::Header(_) | Place::Bearer | Place::Basic) => {
                 let name = if let Place::Header(name) = place { name } else { &AUTHORIZATION };
@@ -392,21 +393,21 @@ fn with_parameter(uri: &Uri, parameter: &str, value: &str) -> Uri {
     path_and_query.extend(encoded(parameter));
     path_and_query.push('=');
     path_and_query.extend(encoded(value));
-    with_path_and_query(uri, path_and_query)
+    with_path_and_query(uri, path_and_query).expect("the URI cannot take one more parameter")
 }
 
 fn other_pairs<'a>(uri: &'a Uri, parameter: &'a str) -> impl Iterator<Item = &'a str> {
     query_pairs(uri).filter(|pair| !is_named(pair.split('=').next().unwrap_or_default(), parameter))
 }
 
-fn with_path_and_query(uri: &Uri, path_and_query: String) -> Uri {
+/// `None` where a URI cannot hold it.
+pub(crate) fn with_path_and_query(uri: &Uri, path_and_query: String) -> Option<Uri> {
     let mut parts = uri.clone().into_parts();
-    parts.path_and_query = path_and_query.try_into().ok();
-    assert!(parts.path_and_query.is_some(), "the URI cannot take one more parameter");
-    Uri::from_parts(parts).expect("a URI with another query")
+    parts.path_and_query = Some(path_and_query.try_into().ok()?);
+    Some(Uri::from_parts(parts).expect("a URI with another query"))
 }
 
-fn encoded(text: &str) -> PercentEncode<'_> {
+pub(crate) fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, NON_ALPHANUMERIC)
 }
 

@@ -1,10 +1,13 @@
 //! Credentials that are not the right one, and the right one in another spelling.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode_byte, utf8_percent_encode};
+use http::{HeaderName, HeaderValue, Request, header::AUTHORIZATION};
+use percent_encoding::percent_encode_byte;
 
-use crate::{Credential, credential::Place};
+use crate::{
+    Credential,
+    credential::{Place, encoded, with_path_and_query},
+};
 
 /// What a request's head carries in place of a credential.
 pub(super) struct Forgery {
@@ -204,11 +207,11 @@ impl Forgery {
         if !self.parameters.is_empty() {
             let given = request.uri().query().into_iter().map(str::to_owned);
             let query: Vec<_> = given.chain(self.parameters.iter().cloned()).collect();
-            let mut parts = request.uri().clone().into_parts();
             let path_and_query = format!("{}?{}", request.uri().path(), query.join("&"));
-            let Ok(path_and_query) = path_and_query.try_into() else { return false };
-            parts.path_and_query = Some(path_and_query);
-            *request.uri_mut() = Uri::from_parts(parts).expect("a URI with another query");
+            let Some(uri) = with_path_and_query(request.uri(), path_and_query) else {
+                return false;
+            };
+            *request.uri_mut() = uri;
         }
         true
     }
@@ -239,10 +242,6 @@ fn with_lower_scheme(value: &str) -> String {
 
 fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64.encode(format!("{user}:{password}")))
-}
-
-fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// As a proxy that looks for the plain name does not see it.
