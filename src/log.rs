@@ -44,7 +44,7 @@ pub(crate) struct Envelope {
 }
 
 /// What is known of a delivery so far, shared by nested layers and the extractor.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DeliveryState(Mutex<Record>);
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,6 +70,12 @@ impl From<&Rejection> for Refusal {
 }
 
 impl DeliveryState {
+    /// Of a request with this credential.
+    pub(crate) fn new(credential: usize) -> Self {
+        Self(Mutex::new(Record { credential: Some(credential), ..Record::default() }))
+    }
+
+    /// A nested layer found this credential.
     pub(crate) fn authenticated(&self, credential: usize) {
         self.update(|record| record.credential = Some(credential));
     }
@@ -122,8 +128,8 @@ pub(crate) struct DeliveryGuard(Option<Source>);
 #[derive(Debug)]
 enum Source {
     Shared(Arc<DeliveryState>),
-    /// Refused by the outermost layer: nothing else records.
-    Own(Record),
+    /// The outermost layer refused: nothing else records.
+    Unauthenticated(Cause),
 }
 
 impl DeliveryGuard {
@@ -131,9 +137,8 @@ impl DeliveryGuard {
         Self(Some(Source::Shared(state)))
     }
 
-    pub(crate) fn unauthenticated(rejection: &Rejection, cause: Cause) -> Self {
-        let refusal = Some(rejection.into());
-        Self(Some(Source::Own(Record { cause: Some(cause), refusal, ..Record::default() })))
+    pub(crate) fn unauthenticated(cause: Cause) -> Self {
+        Self(Some(Source::Unauthenticated(cause)))
     }
 
     /// For a layer inside another one, which emits.
@@ -151,10 +156,12 @@ impl DeliveryGuard {
     fn emit(&mut self, completion: &Completion<'_>) {
         match self.0.take() {
             None => {}
-            Some(Source::Own(record)) => emit(&record, completion),
+            Some(Source::Unauthenticated(cause)) => {
+                let refusal = Some(Refusal { code: Code::Unauthorized, pointer: None });
+                emit(&Record { cause: Some(cause), refusal, ..Record::default() }, completion);
+            }
             Some(Source::Shared(state)) => {
-                let record = *state.0.lock().unwrap_or_else(PoisonError::into_inner);
-                emit(&record, completion);
+                emit(&state.0.lock().unwrap_or_else(PoisonError::into_inner), completion);
             }
         }
     }

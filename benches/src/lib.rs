@@ -78,7 +78,7 @@ pub struct PlainReason {
     pub label: String,
 }
 
-const ANSWER: &str = "Webhook received";
+const ANSWER: &str = "Webhook received\n";
 
 /// A host that takes deliveries, and how one is signed for it.
 pub struct Host {

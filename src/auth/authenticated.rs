@@ -48,10 +48,12 @@ impl Authenticated {
         outer: Option<Arc<Self>>,
     ) -> Self {
         let delivery = match &outer {
-            Some(outer) => Arc::clone(&outer.delivery),
-            None => Arc::default(),
+            None => Arc::new(DeliveryState::new(credential_index)),
+            Some(outer) => {
+                outer.delivery.authenticated(credential_index);
+                Arc::clone(&outer.delivery)
+            }
         };
-        delivery.authenticated(credential_index);
         Self { credential_index, policy, outer, delivery }
     }
 

@@ -45,7 +45,7 @@ impl<B: Body> Discard<B> {
         } else if limit == 0
             // The client waits for permission to send (RFC 9110, section 10.1.1): do not give it.
             || head.headers.contains_key(EXPECT)
-            || content_length(head) > limit as u64
+            || content_length(head, &body) > limit as u64
         {
             Plan::Close
         } else {
@@ -73,7 +73,9 @@ impl<B: Body> Discard<B> {
 }
 
 /// What the client announces; 0 for a chunked body.
-fn content_length(head: &Parts) -> u64 {
-    let value = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    value.and_then(|value| value.parse().ok()).unwrap_or_default()
+fn content_length(head: &Parts, body: &impl Body) -> u64 {
+    body.size_hint().exact().unwrap_or_else(|| {
+        let value = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+        value.and_then(|value| value.parse().ok()).unwrap_or_default()
+    })
 }

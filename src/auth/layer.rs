@@ -338,13 +338,15 @@ impl fmt::Debug for WebhookAuth {
     }
 }
 
+type Requirement = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
+
 /// What a layer requires, shared by its services and by what they authenticate.
 #[derive(Clone)]
 pub(super) struct Policy {
     pub(super) credentials: Vec<Credential>,
     /// One for each distinct kind of credential, for a 401.
     pub(super) challenges: Arc<[HeaderValue]>,
-    pub(super) requirements: Vec<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>,
+    pub(super) requirements: Vec<Requirement>,
     /// The accounts whose events are accepted; `None` accepts all.
     pub(super) accounts: Option<BTreeSet<i64>>,
     pub(super) discard_limit: usize,

@@ -108,7 +108,7 @@ fn authenticate(
         Err(cause) => {
             let rejection = Rejection::unauthorized(Arc::clone(&policy.challenges));
             let guard = match outer {
-                None => DeliveryGuard::unauthenticated(&rejection, cause),
+                None => DeliveryGuard::unauthenticated(cause),
                 Some(outer) => {
                     outer.delivery().head_refused(&rejection, Some(cause));
                     DeliveryGuard::nested()

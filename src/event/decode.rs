@@ -3,15 +3,20 @@
 //! Each object of the contract reads its own members, and each field is read by [`Note::put`], which
 //! notes what the value must be before it reads it. If reading fails there, the note is the fault.
 
-use std::{cell::Cell, fmt, marker::PhantomData};
+mod rules;
+
+use std::cell::Cell;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error, IgnoredAny, MapAccess, Visitor},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess},
 };
-use uuid::Uuid;
 
-use crate::{AdditionalData, Code, Reason, ReasonId, Rejection, Unsubscribe, UnsubscribeEvent};
+use self::rules::{
+    EVENT_ID, INTEGER, NAME, NUMBER, Object, Optional, REASON_ID, Rule, STRING, TOTAL, UUID,
+};
+pub(super) use self::rules::{exact_integer, uuid};
+use crate::{AdditionalData, Code, Reason, Rejection, Unsubscribe, UnsubscribeEvent};
 
 /// Why a body is not an event. The texts are constants: they repeat no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +61,7 @@ pub(super) fn from_slice(body: &[u8]) -> Result<UnsubscribeEvent, DecodeError> {
     let note = Note::default();
     let mut json = serde_json::Deserializer::from_str(text.strip_prefix(BOM).unwrap_or(text));
     let event = Object::new(&note).deserialize(&mut json);
-    event.and_then(|event| json.end().map(|()| event)).map_err(|_| note.0.get())
+    event.and_then(|event| json.end().map(|()| event)).map_err(|_| note.fault())
 }
 
 /// One byte order mark before the text is skipped, as RFC 8259, section 8.1, allows.
@@ -68,7 +73,7 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let note = Note::default();
         Object::new(&note).deserialize(deserializer).map_err(|_| {
-            let DecodeError { pointer, detail, .. } = note.0.get();
+            let DecodeError { pointer, detail, .. } = note.fault();
             match pointer {
                 Some(pointer) => Error::custom(format_args!("{pointer}: {detail}")),
                 None => Error::custom(detail),
@@ -77,18 +82,32 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
     }
 }
 
-/// The fault to report if reading fails here.
-struct Note(Cell<DecodeError>);
-
-/// A body that is not an object has no `name`.
-impl Default for Note {
-    fn default() -> Self {
-        Self(Cell::new(DecodeError::missing("/name")))
-    }
+/// The fault to report if reading fails here: the field that is being read, unless another fault is
+/// found.
+#[derive(Default)]
+struct Note {
+    pointer: Cell<&'static str>,
+    expected: Cell<&'static str>,
+    fault: Cell<Option<DecodeError>>,
 }
 
 impl Note {
+    fn fault(&self) -> DecodeError {
+        match (self.fault.get(), self.pointer.get()) {
+            (Some(fault), _) => fault,
+            // A body that is not an object has no `name`.
+            (None, "") => DecodeError::missing("/name"),
+            (None, pointer) => DecodeError::invalid(pointer, self.expected.get()),
+        }
+    }
+
+    /// The next member's name. If there is no reading on here, the text is to blame and no field.
+    fn next<'de, A: MapAccess<'de>>(&self, map: &mut A) -> Result<Option<Field>, A::Error> {
+        map.next_key().inspect_err(|_| self.fault.set(Some(DecodeError::NOT_JSON)))
+    }
+
     /// Reads a field's value, which must be the first of its name.
+    #[inline]
     fn put<'de, R: Rule<'de>, A: MapAccess<'de>>(
         &self,
         slot: &mut Option<R::Value>,
@@ -99,9 +118,9 @@ impl Note {
         if slot.is_some() {
             return Err(self.refuse(DecodeError::duplicate(pointer)));
         }
-        self.0.set(DecodeError::invalid(pointer, rule.expected()));
+        self.pointer.set(pointer);
+        self.expected.set(rule.expected());
         *slot = Some(map.next_value_seed(rule)?);
-        self.0.set(DecodeError::NOT_JSON);
         Ok(())
     }
 
@@ -110,7 +129,7 @@ impl Note {
     }
 
     fn refuse<E: Error>(&self, error: DecodeError) -> E {
-        self.0.set(error);
+        self.fault.set(Some(error));
         E::custom("refused")
     }
 }
@@ -121,7 +140,7 @@ trait Members: Sized {
 }
 
 /// The names of all four objects.
-#[derive(Clone, Copy, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
 pub(super) enum Field {
     Id,
@@ -151,9 +170,9 @@ impl Members for UnsubscribeEvent {
     fn read<'de, A: MapAccess<'de>>(mut map: A, note: &Note) -> Result<Self, A::Error> {
         let (mut id, mut name, mut data) = (None, None, None);
         let (mut api_version, mut created_at, mut attempt_number) = (None, None, None);
-        let (mut attempt_total, mut attempts_total) = (None, None);
+        let (mut total_of_table, mut total_of_example) = (None, None);
         let mut notification_task_id = None;
-        while let Some(field) = map.next_key()? {
+        while let Some(field) = note.next(&mut map)? {
             match field {
                 Field::Id => note.put(&mut id, &mut map, "/id", EVENT_ID)?,
                 Field::Name => note.put(&mut name, &mut map, "/name", NAME)?,
@@ -164,10 +183,10 @@ impl Members for UnsubscribeEvent {
                     note.put(&mut created_at, &mut map, "/created_at", Optional(INTEGER))?;
                 }
                 Field::AttemptTotal => {
-                    note.put(&mut attempt_total, &mut map, "/attempt_total", Optional(TOTAL))?;
+                    note.put(&mut total_of_table, &mut map, "/attempt_total", Optional(TOTAL))?;
                 }
                 Field::AttemptsTotal => {
-                    note.put(&mut attempts_total, &mut map, "/attempts_total", Optional(TOTAL))?;
+                    note.put(&mut total_of_example, &mut map, "/attempts_total", Optional(TOTAL))?;
                 }
                 Field::AttemptNumber => {
                     note.put(&mut attempt_number, &mut map, "/attempt_number", Optional(NUMBER))?;
@@ -181,12 +200,14 @@ impl Members for UnsubscribeEvent {
             }
         }
         note.required(name, "/name")?;
-        let (attempt_total, attempts_total) = (attempt_total.flatten(), attempts_total.flatten());
-        if let (Some(one), Some(other)) = (attempt_total, attempts_total) {
-            if one != other {
-                let expected = "Expected the same total as in attempt_total.";
-                return Err(note.refuse(DecodeError::invalid("/attempts_total", expected)));
-            }
+        let (total_of_table, total_of_example) =
+            (total_of_table.flatten(), total_of_example.flatten());
+        if total_of_table.is_some()
+            && total_of_example.is_some()
+            && total_of_table != total_of_example
+        {
+            let expected = "Expected the same total as in attempt_total.";
+            return Err(note.refuse(DecodeError::invalid("/attempts_total", expected)));
         }
         Ok(Self {
             id: note.required(id, "/id")?,
@@ -194,7 +215,7 @@ impl Members for UnsubscribeEvent {
             created_at: created_at.flatten(),
             api_version: api_version.flatten(),
             attempt_number: attempt_number.flatten(),
-            attempts_total: attempts_total.or(attempt_total),
+            attempts_total: total_of_example.or(total_of_table),
             notification_task_id: notification_task_id.flatten(),
         })
     }
@@ -205,7 +226,7 @@ impl Members for Unsubscribe {
         let (mut phone, mut user_id, mut created_at, mut campaign_code) = (None, None, None, None);
         let (mut additional_data, mut short_link_code) = (None, None);
         let (mut unsubscribe_request_id, mut group_id) = (None, None);
-        while let Some(field) = map.next_key()? {
+        while let Some(field) = note.next(&mut map)? {
             match field {
                 Field::Phone => note.put(&mut phone, &mut map, "/data/phone", STRING)?,
                 Field::UserId => note.put(&mut user_id, &mut map, "/data/user_id", INTEGER)?,
@@ -251,7 +272,7 @@ impl Members for AdditionalData {
         const REASON: &str = "/data/additional_data/reason";
         const TEXT: &str = "/data/additional_data/additional_text";
         let (mut reason, mut additional_text) = (None, None);
-        while let Some(field) = map.next_key()? {
+        while let Some(field) = note.next(&mut map)? {
             match field {
                 Field::Reason => note.put(&mut reason, &mut map, REASON, Object::new(note))?,
                 Field::AdditionalText => note.put(&mut additional_text, &mut map, TEXT, STRING)?,
@@ -270,7 +291,7 @@ impl Members for Reason {
         const ID: &str = "/data/additional_data/reason/id";
         const LABEL: &str = "/data/additional_data/reason/label";
         let (mut id, mut label) = (None, None);
-        while let Some(field) = map.next_key()? {
+        while let Some(field) = note.next(&mut map)? {
             match field {
                 Field::Id => note.put(&mut id, &mut map, ID, REASON_ID)?,
                 Field::Label => note.put(&mut label, &mut map, LABEL, STRING)?,
@@ -285,238 +306,9 @@ pub(super) fn ignore<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error
     map.next_value::<IgnoredAny>().map(|_| ())
 }
 
-/// What a field's value must be, and the reader of such a value.
-trait Rule<'de>: DeserializeSeed<'de> {
-    fn expected(&self) -> &'static str;
-}
-
-const STRING: Text<String> =
-    Text { expected: "Expected a string.", read: |text| Some(text.to_owned()) };
-const NAME: Text<()> = Text {
-    expected: "Expected phone.unsubscribe.",
-    read: |text| (text == UnsubscribeEvent::NAME).then_some(()),
-};
-const EVENT_ID: Text<Uuid> = Text { expected: "Expected a UUID in lower case.", read: event_id };
-const UUID: Text<Uuid> = Text { expected: "Expected a UUID with hyphens.", read: uuid };
-const INTEGER: Integer<i64> = Integer { expected: "Expected a 64-bit integer.", read: Some };
-const NUMBER: Integer<i64> = Integer {
-    expected: "Expected an integer of at least 1.",
-    read: |number| (number >= 1).then_some(number),
-};
-const TOTAL: Integer<i64> = Integer {
-    expected: "Expected an integer from 1 to 4.",
-    read: |number| (1..=UnsubscribeEvent::MAX_ATTEMPTS).contains(&number).then_some(number),
-};
-const REASON_ID: Integer<ReasonId> = Integer {
-    expected: "Expected an integer from 1 to 6.",
-    read: |number| ReasonId::try_from(number).ok(),
-};
-
-/// A JSON string that `read` accepts.
-struct Text<T> {
-    expected: &'static str,
-    read: fn(&str) -> Option<T>,
-}
-
-impl<'de, T> Rule<'de> for Text<T> {
-    fn expected(&self) -> &'static str {
-        self.expected
-    }
-}
-
-impl<'de, T> DeserializeSeed<'de> for Text<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl<T> Visitor<'_> for Text<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).ok_or_else(|| E::custom(self.expected))
-    }
-}
-
-/// An integer that `read` accepts.
-struct Integer<T> {
-    expected: &'static str,
-    read: fn(i64) -> Option<T>,
-}
-
-impl<'de, T> Rule<'de> for Integer<T> {
-    fn expected(&self) -> &'static str {
-        self.expected
-    }
-}
-
-impl<'de, T> DeserializeSeed<'de> for Integer<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        // Not `deserialize_i64`: serde's buffer for untagged enums would refuse `2.0` then.
-        deserializer.deserialize_f64(self)
-    }
-}
-
-impl<T> Visitor<'_> for Integer<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
-    }
-
-    fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        (self.read)(number).ok_or_else(|| E::custom(self.expected))
-    }
-
-    fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        let number = number.try_into().map_err(|_| E::custom(self.expected))?;
-        self.visit_i64(number)
-    }
-
-    fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        let number = exact_integer(number).ok_or_else(|| E::custom(self.expected))?;
-        self.visit_i64(number)
-    }
-}
-
-/// A field that may be `null`.
-struct Optional<R>(R);
-
-impl<'de, R: Rule<'de>> Rule<'de> for Optional<R> {
-    fn expected(&self) -> &'static str {
-        self.0.expected()
-    }
-}
-
-impl<'de, R: Rule<'de>> DeserializeSeed<'de> for Optional<R> {
-    type Value = Option<R::Value>;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
-    }
-}
-
-impl<'de, R: Rule<'de>> Visitor<'de> for Optional<R> {
-    type Value = Option<R::Value>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected())
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        self.0.deserialize(deserializer).map(Some)
-    }
-}
-
-/// An object of the contract, which an array cannot stand for.
-struct Object<'a, T>(&'a Note, PhantomData<T>);
-
-impl<'a, T> Object<'a, T> {
-    fn new(note: &'a Note) -> Self {
-        Self(note, PhantomData)
-    }
-}
-
-impl<'de, T: Members> Rule<'de> for Object<'_, T> {
-    fn expected(&self) -> &'static str {
-        "Expected an object."
-    }
-}
-
-impl<'de, T: Members> DeserializeSeed<'de> for Object<'_, T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'de, T: Members> Visitor<'de> for Object<'_, T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        self.0.0.set(DecodeError::NOT_JSON);
-        T::read(map, self.0)
-    }
-}
-
-/// A double as an integer of JSON Schema 2020-12, for which `2.0` and `2e0` are the integer 2; up to
-/// where a double is exact.
-pub(super) fn exact_integer(number: f64) -> Option<i64> {
-    const LIMIT: f64 = (1_i64 << f64::MANTISSA_DIGITS) as f64;
-    (number.fract() == 0.0 && number.abs() < LIMIT).then_some(number as i64)
-}
-
-/// `format: uuid` of JSON Schema: with hyphens, in either case. `uuid`'s own parser takes other
-/// formats too, all of another length.
-pub(super) fn uuid(text: &str) -> Option<Uuid> {
-    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
-}
-
-/// The contract's pattern for `id`: a UUID in lower case.
-fn event_id(text: &str) -> Option<Uuid> {
-    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { None } else { uuid(text) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_double_is_an_integer_while_it_is_exact() {
-        for (number, expected) in [
-            (2.0, Some(2)),
-            (-0.0, Some(0)),
-            (2.5, None),
-            (9_007_199_254_740_991.0, Some(9_007_199_254_740_991)),
-            (9_007_199_254_740_992.0, None),
-            (-9_007_199_254_740_991.0, Some(-9_007_199_254_740_991)),
-            (-9_007_199_254_740_992.0, None),
-            (-9_223_372_036_854_775_809.0, None),
-            (f64::INFINITY, None),
-            (f64::NAN, None),
-        ] {
-            assert_eq!(exact_integer(number), expected, "{number}");
-        }
-    }
-
-    #[test]
-    fn a_uuid_has_one_format() {
-        const LOWER: &str = "ef58b437-1319-4b0c-961b-17214cf1cf32";
-        for (text, is_event_id, is_uuid) in [
-            (LOWER, true, true),
-            ("EF58B437-1319-4B0C-961B-17214CF1CF32", false, true),
-            ("ef58b43713194b0c961b17214cf1cf32", false, false),
-            ("{ef58b437-1319-4b0c-961b-17214cf1cf32}", false, false),
-            ("urn:uuid:ef58b437-1319-4b0c-961b-17214cf1cf32", false, false),
-            ("ef58b437-1319-4b0c-961b-17214cf1cf3g", false, false),
-            ("ef58b4371-319-4b0c-961b-17214cf1cf32", false, false),
-            ("", false, false),
-        ] {
-            assert_eq!(event_id(text).is_some(), is_event_id, "{text}");
-            assert_eq!(uuid(text).is_some(), is_uuid, "{text}");
-        }
-    }
 
     #[test]
     fn the_first_fault_is_noted() {

@@ -1,6 +1,6 @@
 //! From an authenticated request to its event.
 
-use std::{error::Error, iter};
+use std::{error::Error, iter, pin::pin};
 
 use axum_core::{
     RequestExt,
@@ -17,10 +17,10 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
-        // Taken from the head, so that it is not kept while the body is read: 2 % of a delivery.
-        let authenticated =
-            Authenticated::require(request.extensions(), request.version())?.clone();
-        let delivery = Delivery::new(&authenticated, request.headers(), request.version());
+        let version = request.version();
+        // Cloned, so that the head is not kept while the body is read: 2 % of a delivery.
+        let authenticated = Authenticated::require(request.extensions(), version)?.clone();
+        let delivery = Delivery::new(&authenticated, request.headers(), version);
         delivery.read(request.into_limited_body()).await
     }
 }
@@ -109,8 +109,8 @@ impl<'a> Delivery<'a> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        match body.collect().await {
-            Ok(body) => self.decode(body.to_bytes()),
+        match read(body).await {
+            Ok(body) => self.decode(body),
             Err(error) => {
                 let rejection = body_error(&*error.into());
                 // Not from the part that has arrived: the attempt comes last in a delivery.
@@ -122,13 +122,20 @@ impl<'a> Delivery<'a> {
     }
 
     fn decode(&self, body: Bytes) -> Result<UnsubscribeEvent, Rejection> {
-        let mut noted = None;
-        if self.is_json {
-            match decode::from_slice(&body) {
-                Ok(event) => return self.check_account(event, body),
-                Err(fault) => noted = Some(fault),
+        let decoded = self.is_json.then(|| decode::from_slice(&body));
+        let noted = match decoded {
+            Some(Ok(event)) => {
+                if self.authenticated.accepts(event.data.user_id) {
+                    self.authenticated.delivery().event_accepted(event.envelope());
+                    return Ok(event);
+                }
+                let rejection = Rejection::foreign_account();
+                self.log_refused(&rejection, event.envelope());
+                return Err(rejection.with_body(body, None));
             }
-        }
+            Some(Err(noted)) => Some(noted),
+            None => None,
+        };
         let refused = RefusedBody::read(&body);
         let rejection =
             noted.map_or_else(Rejection::content_type, |noted| refused.fault(noted).into());
@@ -138,25 +145,23 @@ impl<'a> Delivery<'a> {
         Err(rejection.with_body(body, opt_out))
     }
 
-    fn check_account(
-        &self,
-        event: UnsubscribeEvent,
-        body: Bytes,
-    ) -> Result<UnsubscribeEvent, Rejection> {
-        let envelope = event.envelope();
-        if self.authenticated.accepts(event.data.user_id) {
-            self.authenticated.delivery().event_accepted(envelope);
-            Ok(event)
-        } else {
-            let rejection = Rejection::foreign_account();
-            self.log_refused(&rejection, envelope);
-            Err(rejection.with_body(body, None))
-        }
-    }
-
     fn log_refused(&self, rejection: &Rejection, envelope: Envelope) {
         self.authenticated.delivery().body_refused(rejection, envelope);
     }
+}
+
+/// The whole body. A delivery comes in one frame, for which `collect` alone would cost 5 % of its time.
+async fn read<B: http_body::Body<Data = Bytes>>(body: B) -> Result<Bytes, B::Error> {
+    let mut body = pin!(body);
+    let first = match body.frame().await.transpose()? {
+        Some(frame) => frame.into_data().unwrap_or_default(),
+        None => return Ok(Bytes::new()),
+    };
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let rest = body.collect().await?.to_bytes();
+    Ok(if rest.is_empty() { first } else { [first, rest].concat().into() })
 }
 
 /// Whether the one `Content-Type` is `application/json`, in any case and with any parameters.

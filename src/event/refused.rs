@@ -3,7 +3,7 @@
 //! A second reading, in one pass, that takes every type for every field: whether the body is JSON and
 //! an event of another kind, the opt-out, and the envelope for the log.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::{
     Deserializer,
@@ -27,12 +27,13 @@ pub(super) struct RefusedBody {
 
 impl RefusedBody {
     pub(super) fn read(body: &[u8]) -> Self {
-        let lossy = String::from_utf8_lossy(body);
-        let is_utf8 = matches!(lossy, Cow::Borrowed(_));
+        let utf8 = std::str::from_utf8(body);
+        let is_utf8 = utf8.is_ok();
+        let lossy = utf8.map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
         let text = replace_lone_surrogates(lossy.strip_prefix(BOM).unwrap_or(&lossy));
         let (outline, is_whole) = Outline::read(&text);
         Self {
-            // A number that no double holds stops the outline, although it is JSON.
+            // A body that is one number, which no double holds, is JSON too.
             is_json: is_utf8 && (is_whole || serde_json::from_str::<IgnoredAny>(&text).is_ok()),
             is_altered: !is_utf8 || matches!(text, Cow::Owned(_)),
             outline,
@@ -149,61 +150,59 @@ impl Member {
 impl Outline {
     /// The outline, and whether the whole text could be read.
     fn read(text: &str) -> (Self, bool) {
-        let mut outline = Self::default();
-        let Err(stop) = outline.scan(text, Members::All) else { return (outline, true) };
-        // `serde_json` stops at JSON that no `Value` holds (1e999, 128 arrays in one another): what
-        // the opt-out does not need is then skipped.
-        let mut rest = Self::default();
-        let is_there = |error: serde_json::Error| {
-            (error.line(), error.column()) == (stop.line(), stop.column())
-        };
-        if !rest.scan(text, Members::OptOut).is_err_and(is_there) {
-            let Self { name, data, phone, .. } = rest;
-            outline =
-                Self { name, data, phone, user_id: Member::Absent, id: Member::Absent, ..outline };
+        let mut progress = Progress::default();
+        loop {
+            let mut outline = Self::default();
+            if outline.scan(text, &progress).is_ok() {
+                return (outline, true);
+            }
+            // `serde_json` stops at JSON that no `Value` holds (1e999, 128 arrays in one another): the
+            // member is then skipped. If it stops again, the text is not JSON there.
+            match progress.reading.take() {
+                Some(member) => progress.skipped.push(member),
+                None => return (outline, false),
+            }
         }
-        (outline, false)
     }
 
-    fn scan(&mut self, text: &str, members: Members) -> Result<(), serde_json::Error> {
+    fn scan(&mut self, text: &str, progress: &Progress) -> Result<(), serde_json::Error> {
         let mut json = serde_json::Deserializer::from_str(text);
-        Object { outline: self, parent: Parent::Event, members }.deserialize(&mut json)?;
+        Object { outline: self, parent: Parent::Event, progress }.deserialize(&mut json)?;
         json.end()
     }
 
-    fn member(&mut self, parent: Parent, members: Members, field: Field) -> Option<&mut Member> {
-        Some(match (parent, members, field) {
-            (Parent::Event, _, Field::Name) => &mut self.name,
-            (Parent::Data, _, Field::Phone) => &mut self.phone,
-            (_, Members::OptOut, _) => return None,
-            (Parent::Event, _, Field::Id) => &mut self.id,
-            (Parent::Event, _, Field::AttemptNumber) => &mut self.attempt_number,
-            (Parent::Event, _, Field::AttemptTotal) => &mut self.attempt_total,
-            (Parent::Event, _, Field::AttemptsTotal) => &mut self.attempts_total,
-            (Parent::Data, _, Field::UserId) => &mut self.user_id,
+    fn member(&mut self, parent: Parent, field: Field) -> Option<&mut Member> {
+        Some(match (parent, field) {
+            (Parent::Event, Field::Name) => &mut self.name,
+            (Parent::Event, Field::Id) => &mut self.id,
+            (Parent::Event, Field::AttemptNumber) => &mut self.attempt_number,
+            (Parent::Event, Field::AttemptTotal) => &mut self.attempt_total,
+            (Parent::Event, Field::AttemptsTotal) => &mut self.attempts_total,
+            (Parent::Data, Field::Phone) => &mut self.phone,
+            (Parent::Data, Field::UserId) => &mut self.user_id,
             _ => return None,
         })
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Parent {
     Event,
     Data,
 }
 
-/// Which members are read; the others are skipped, whatever they hold.
-#[derive(Clone, Copy)]
-enum Members {
-    All,
-    OptOut,
+/// The members whose values are skipped, and the one that is being read.
+#[derive(Default)]
+struct Progress {
+    skipped: Vec<(Parent, Field)>,
+    reading: Cell<Option<(Parent, Field)>>,
 }
 
 /// Reads the members of one of the two objects into the outline, and takes any other value in its place.
 struct Object<'a> {
     outline: &'a mut Outline,
     parent: Parent,
-    members: Members,
+    progress: &'a Progress,
 }
 
 impl<'de> DeserializeSeed<'de> for Object<'_> {
@@ -251,14 +250,26 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { outline, parent, members } = self;
+        let Self { outline, parent, progress } = self;
+        progress.reading.set(None);
         while let Some(field) = map.next_key()? {
             if let (Parent::Event, Field::Data) = (parent, field) {
                 outline.data.begin();
-                map.next_value_seed(Object { outline, parent: Parent::Data, members })?;
-            } else if let Some(member) = outline.member(parent, members, field) {
+                if progress.skipped.contains(&(parent, field)) {
+                    ignore(&mut map)?;
+                    continue;
+                }
+                progress.reading.set(Some((parent, field)));
+                map.next_value_seed(Object { outline, parent: Parent::Data, progress })?;
+            } else if let Some(member) = outline.member(parent, field) {
                 member.begin();
-                member.end(map.next_value()?);
+                if progress.skipped.contains(&(parent, field)) {
+                    ignore(&mut map)?;
+                } else {
+                    progress.reading.set(Some((parent, field)));
+                    member.end(map.next_value()?);
+                    progress.reading.set(None);
+                }
             } else {
                 ignore(&mut map)?;
             }

@@ -55,10 +55,17 @@ pub struct Rejection {
     detail: &'static str,
     challenges: Option<Arc<[HeaderValue]>>,
     closes_connection: bool,
-    body: Option<Bytes>,
-    opt_out: Option<Arc<OptOut>>,
     is_kept: bool,
-    source: Option<ServerError>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    None,
+    /// What was refused.
+    Body(Arc<(Bytes, Option<OptOut>)>),
+    /// What failed.
+    Source(ServerError),
 }
 
 impl Rejection {
@@ -69,10 +76,8 @@ impl Rejection {
             detail,
             challenges: None,
             closes_connection: false,
-            body: None,
-            opt_out: None,
             is_kept: false,
-            source: None,
+            content: Content::None,
         }
     }
 
@@ -115,8 +120,7 @@ impl Rejection {
     }
 
     pub(crate) fn with_body(mut self, body: Bytes, opt_out: Option<OptOut>) -> Self {
-        self.body = Some(body);
-        self.opt_out = opt_out.map(Arc::new);
+        self.content = Content::Body(Arc::new((body, opt_out)));
         self
     }
 
@@ -175,7 +179,7 @@ impl Rejection {
     /// ```
     #[must_use]
     pub fn body(&self) -> Option<&Bytes> {
-        self.body.as_ref()
+        self.refused().map(|(body, _)| body)
     }
 
     /// The opt-out that a refused body still says, if it can be read with certainty.
@@ -211,7 +215,11 @@ impl Rejection {
     /// ```
     #[must_use]
     pub fn opt_out(&self) -> Option<&OptOut> {
-        self.opt_out.as_deref()
+        self.refused().and_then(|(_, opt_out)| opt_out.as_ref())
+    }
+
+    fn refused(&self) -> Option<&(Bytes, Option<OptOut>)> {
+        if let Content::Body(refused) = &self.content { Some(refused) } else { None }
     }
 
     /// Marks that the app has stored what it needs of the refused body, durably.
@@ -316,7 +324,7 @@ impl From<ServerError> for Rejection {
             return rejection.clone();
         }
         let detail = "The application failed to handle the event.";
-        Self { source: Some(error), ..Self::new(Code::ServerError, None, detail) }
+        Self { content: Content::Source(error), ..Self::new(Code::ServerError, None, detail) }
     }
 }
 
@@ -335,8 +343,8 @@ impl fmt::Debug for Rejection {
         f.debug_struct("Rejection")
             .field("code", &self.code)
             .field("pointer", &self.pointer)
-            .field("body_length", &self.body.as_ref().map(Bytes::len))
-            .field("opt_out", &self.opt_out)
+            .field("body_length", &self.body().map(Bytes::len))
+            .field("opt_out", &self.opt_out())
             .field("is_kept", &self.is_kept)
             .finish_non_exhaustive()
     }
@@ -345,6 +353,6 @@ impl fmt::Debug for Rejection {
 /// The handler's error is the source of a `server_error`; no other rejection has one.
 impl Error for Rejection {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_ref().map(|error| error.get_ref() as _)
+        if let Content::Source(error) = &self.content { Some(error.get_ref()) } else { None }
     }
 }

@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use axum::{Router, extract::Request};
+use unsubscribe_webhook::UnsubscribeEvent;
 use webhook_benches::*;
 
 fn main() {
@@ -14,6 +15,10 @@ fn main() {
         "refused-ours" => request(forged(ours())),
         "refused-by-hand" => request(forged(hand_written())),
         "decode-ours" => decode(decode_ours),
+        "decode-reason-7" => {
+            let body = altered(r#""id":4"#, r#""id":7"#);
+            measured(|| drop(black_box(UnsubscribeEvent::from_slice(black_box(&body)))));
+        }
         "decode-serde-json" => decode(decode_serde_json),
         _ => panic!("no case {case}"),
     }
