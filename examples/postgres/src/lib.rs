@@ -1,7 +1,8 @@
 //! A host on PostgreSQL: any number of replicas store each event once.
 //!
 //! Copy the crate and make it yours. `list.rs` is the suppression list, `migrations/` its tables,
-//! `process.rs` what a process needs; the two routes are here.
+//! `process.rs` what a process needs; the two routes are here. `bin/reconcile/` adds what
+//! only the provider's own list has.
 
 mod list;
 pub mod process;
@@ -55,14 +56,18 @@ async fn suppressed(
     State(list): State<SuppressionList>,
     Path(phone): Path<String>,
 ) -> Result<Json<Lookup>, ServerError> {
-    let accounts = list.accounts(&phone).await?;
-    Ok(Json(Lookup { phone, suppressed: !accounts.is_empty(), accounts }))
+    let rows = list.accounts(&phone).await?;
+    let (suppressed, every_account) = (!rows.is_empty(), rows.contains(&None));
+    let accounts = rows.into_iter().flatten().collect();
+    Ok(Json(Lookup { phone, suppressed, every_account, accounts }))
 }
 
 #[derive(Serialize)]
 struct Lookup {
     phone: String,
     suppressed: bool,
+    /// Whether no account may text the number: the account was not known.
+    every_account: bool,
     /// The accounts (`user_id`) that the person unsubscribed from.
     accounts: Vec<i64>,
 }

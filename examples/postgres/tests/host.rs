@@ -14,6 +14,7 @@ use common::{
     failure, new_event,
 };
 use futures_util::future::join_all;
+use postgres_host::SuppressionList;
 use serde_json::{Value, json};
 use sqlx::{Executor, Row};
 use tokio::time::sleep;
@@ -45,7 +46,7 @@ async fn four_replicas_store_each_event_once() {
     assert_eq!(database.count("dead_letter").await, 0);
     for event in events {
         let row = sqlx::query(
-            "SELECT event, phone, user_id FROM inbox JOIN suppression USING (event_id)
+            "SELECT event, phone, user_id FROM inbox JOIN suppression USING (event_id, phone, user_id)
              WHERE event_id = $1",
         )
         .bind(event["id"].as_str().unwrap().parse::<Uuid>().unwrap())
@@ -79,8 +80,10 @@ async fn an_answer_waits_for_the_commit() {
         let event = new_event();
         // Another replica is about to store the event, or to fail.
         database.connection.execute("BEGIN").await.unwrap();
-        sqlx::query("INSERT INTO inbox (event_id, event) VALUES ($1, '')")
+        sqlx::query("INSERT INTO inbox (event_id, phone, user_id, event) VALUES ($1, $2, $3, '')")
             .bind(event["id"].as_str().unwrap().parse::<Uuid>().unwrap())
+            .bind(event["data"]["phone"].as_str().unwrap())
+            .bind(event["data"]["user_id"].as_i64().unwrap())
             .execute(&mut database.connection)
             .await
             .unwrap();
@@ -195,6 +198,87 @@ async fn a_number_that_was_subscribed_again_stays_so_when_an_old_event_comes_aga
     another["id"] = json!(Uuid::new_v4().to_string());
     assert_received(&host.deliver(another.to_string()).await);
     assert_eq!(database.count("suppression").await, 1);
+}
+
+#[tokio::test]
+async fn an_id_that_comes_again_with_another_number_or_account_is_another_opt_out() {
+    let mut database = Database::create().await;
+    let host = host(&database).await;
+    let mut event = new_event_with_id("ef58b437-1319-4b0c-961b-17214cf1cf32");
+    for (phone, user_id) in [("+4911100001", 2), ("+4911100002", 2), ("+4911100002", 7)] {
+        event["data"]["phone"] = json!(phone);
+        event["data"]["user_id"] = json!(user_id);
+        for attempt in [1, 1, 2] {
+            event["attempt_number"] = json!(attempt);
+            assert_received(&host.deliver(event.to_string()).await);
+        }
+    }
+
+    assert_eq!(look_up(&host, "+4911100001").await, [2]);
+    assert_eq!(look_up(&host, "+4911100002").await, [2, 7]);
+    assert_eq!(database.count("inbox").await, 3);
+    // As above: what was stored before comes again, and changes nothing.
+    database.connection.execute("DELETE FROM suppression").await.unwrap();
+    assert_received(&host.deliver(event.to_string()).await);
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn the_opt_out_of_a_refused_body_is_on_the_list() {
+    let mut database = Database::create().await;
+    let host = host(&database).await;
+    let list = SuppressionList::open(&database.url, 1).await.unwrap();
+    let body = |attempt: u32| format!(r#"{{"attempt_number":{attempt},"data":[]}}"#);
+    let id = Uuid::new_v4();
+    let code = "invalid_field";
+
+    for attempt in 1..=4 {
+        let body = body(attempt);
+        let added = list.add_opt_out("+4911100001", Some(2), Some(id), body.as_bytes(), code, None);
+        added.await.unwrap();
+    }
+    for body in [&b"1"[..], b"2"] {
+        list.add_opt_out("+49\x0011100002", None, None, body, code, None).await.unwrap();
+    }
+
+    assert_eq!(look_up(&host, "+4911100001").await, [2]);
+    let answer = host.look_up("+4911100002", &format!("Bearer {LOOKUP_SECRET}")).await;
+    let lookup: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        lookup,
+        json!({"phone": "+4911100002", "suppressed": true, "every_account": true, "accounts": []})
+    );
+    assert_eq!(database.count("dead_letter").await, 3);
+    let stored: Option<Uuid> =
+        sqlx::query_scalar("SELECT event_id FROM suppression WHERE user_id = 2")
+            .fetch_one(&mut database.connection)
+            .await
+            .unwrap();
+    assert_eq!(stored, Some(id));
+
+    // A number that was subscribed again stays so when an old body comes again.
+    database.connection.execute("DELETE FROM suppression").await.unwrap();
+    let body = body(2);
+    list.add_opt_out("+4911100001", Some(2), None, body.as_bytes(), code, None).await.unwrap();
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_brought_up_to_date() {
+    let mut database = Database::create().await;
+    let mut first = sqlx::migrate!();
+    first.migrations = first.migrations.iter().take(1).cloned().collect();
+    first.run(&mut database.connection).await.unwrap();
+    let rows = "INSERT INTO inbox (event_id, event) SELECT gen_random_uuid(), '' FROM generate_series(1, 3);
+        INSERT INTO suppression (phone, user_id, event_id) VALUES ('+4911100001', 2, gen_random_uuid())";
+    database.connection.execute(rows).await.unwrap();
+
+    let host = host(&database).await;
+
+    assert_eq!(look_up(&host, "+4911100001").await, [2]);
+    assert_eq!(database.count("suppression WHERE source = 'webhook'").await, 1);
+    assert_received(&host.deliver(new_event().to_string()).await);
+    assert_eq!(database.count("inbox").await, 4);
 }
 
 #[tokio::test]
@@ -453,6 +537,7 @@ async fn look_up(host: &Process, phone: &str) -> Vec<Value> {
     assert_eq!(lookup["phone"], phone);
     let accounts = lookup["accounts"].as_array().unwrap().clone();
     assert_eq!(lookup["suppressed"], !accounts.is_empty());
+    assert_eq!(lookup["every_account"], false);
     accounts
 }
 
