@@ -14,7 +14,6 @@ use common::{
     failure, new_event,
 };
 use futures_util::future::join_all;
-use postgres_host::SuppressionList;
 use serde_json::{Value, json};
 use sqlx::{Executor, Row};
 use tokio::time::sleep;
@@ -224,43 +223,68 @@ async fn an_id_that_comes_again_with_another_number_or_account_is_another_opt_ou
 }
 
 #[tokio::test]
-async fn the_opt_out_of_a_refused_body_is_on_the_list() {
+async fn the_number_of_a_refused_body_is_on_the_list() {
     let mut database = Database::create().await;
     let host = host(&database).await;
-    let list = SuppressionList::open(&database.url, 1).await.unwrap();
-    let body = |attempt: u32| format!(r#"{{"attempt_number":{attempt},"data":[]}}"#);
-    let id = Uuid::new_v4();
-    let code = "invalid_field";
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut event = new_event();
+        change(&mut event);
+        let phone = event["data"]["phone"].as_str().map(str::to_owned).unwrap_or_default();
+        (phone, event.to_string().into_bytes())
+    };
+    let (latin_phone, latin) = changed(&|event| event["data"]["campaign_code"] = json!("~"));
+    let latin = latin.into_iter().map(|byte| if byte == b'~' { 0xfc } else { byte }).collect();
+    let said = [
+        changed(&|event| event["data"]["additional_data"] = json!([])),
+        changed(&|event| event["data"]["additional_data"]["reason"] = Value::Null),
+        changed(&|event| event["data"]["additional_data"]["reason"]["id"] = json!(7)),
+        changed(&|event| _ = event["data"].as_object_mut().unwrap().remove("short_link_code")),
+        changed(&|event| event["attempts_total"] = json!(5)),
+        (latin_phone, latin),
+    ];
+    let not_said = [
+        changed(&|event| event["data"]["phone"] = json!(4_911_100_001_i64)),
+        changed(&|event| _ = event.as_object_mut().unwrap().remove("name")),
+    ];
 
-    for attempt in 1..=4 {
-        let body = body(attempt);
-        let added = list.add_opt_out("+4911100001", Some(2), Some(id), body.as_bytes(), code, None);
-        added.await.unwrap();
+    // And again: once is enough.
+    for (phone, body) in said.iter().chain(&said) {
+        let answer = host.deliver(body.clone()).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(look_up(&host, phone).await, [2]);
     }
-    for body in [&b"1"[..], b"2"] {
-        list.add_opt_out("+49\x0011100002", None, None, body, code, None).await.unwrap();
+    for (phone, body) in &not_said {
+        assert_eq!(host.deliver(body.clone()).await.status, 400);
+        assert!(phone.is_empty() || look_up(&host, phone).await.is_empty());
+    }
+    assert_eq!(database.count("suppression WHERE event_id IS NOT NULL").await, 6);
+    assert_eq!(database.count("dead_letter").await, 8);
+    assert_eq!(database.count("inbox").await, 0);
+
+    // A number that was subscribed again stays so when the next attempt comes.
+    database.connection.execute("DELETE FROM suppression").await.unwrap();
+    let next = String::from_utf8(said[0].1.clone()).unwrap();
+    let next = next.replace("\"attempt_number\":1", "\"attempt_number\":2");
+    assert_eq!(host.deliver(next).await.status, 400);
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn a_number_without_an_account_holds_for_every_account() {
+    let database = Database::create().await;
+    let host = host(&database).await;
+    let body = r#"{"name": "phone.unsubscribe", "data": {"phone": "+4911100001"}}"#;
+    for body in [body.to_owned(), body.replace('}', " }")] {
+        assert_refused(&host.deliver(body).await, 400, "missing_field");
     }
 
-    assert_eq!(look_up(&host, "+4911100001").await, [2]);
-    let answer = host.look_up("+4911100002", &format!("Bearer {LOOKUP_SECRET}")).await;
+    let answer = host.look_up("+4911100001", &format!("Bearer {LOOKUP_SECRET}")).await;
+
     let lookup: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(
         lookup,
-        json!({"phone": "+4911100002", "suppressed": true, "every_account": true, "accounts": []})
+        json!({"phone": "+4911100001", "suppressed": true, "every_account": true, "accounts": []})
     );
-    assert_eq!(database.count("dead_letter").await, 3);
-    let stored: Option<Uuid> =
-        sqlx::query_scalar("SELECT event_id FROM suppression WHERE user_id = 2")
-            .fetch_one(&mut database.connection)
-            .await
-            .unwrap();
-    assert_eq!(stored, Some(id));
-
-    // A number that was subscribed again stays so when an old body comes again.
-    database.connection.execute("DELETE FROM suppression").await.unwrap();
-    let body = body(2);
-    list.add_opt_out("+4911100001", Some(2), None, body.as_bytes(), code, None).await.unwrap();
-    assert_eq!(database.count("suppression").await, 0);
 }
 
 #[tokio::test]
