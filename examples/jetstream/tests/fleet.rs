@@ -508,7 +508,7 @@ async fn a_wrong_password_is_an_error_at_once_and_not_printed() {
     assert!(text.contains("NATS_URL") && text.contains("authorization"), "{text}");
     assert!(!text.contains(password), "{text}");
 
-    let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
     let right = format!("nats://{user}:{encoded}@{address}");
     fleet.start(APP, &[("NATS_URL", &right)]).await;
 }
