@@ -1,11 +1,10 @@
-//! The stream: what is published where, and when it counts as stored.
+//! The stream: which subject a delivery is published to, and when it counts as stored.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, HeaderMap, ServerAddr,
-    header::NATS_MESSAGE_ID,
+    Client, ConnectErrorKind, ConnectOptions, ServerAddr,
     jetstream::{
         Context,
         consumer::{self, Consumer, pull},
@@ -13,38 +12,62 @@ use async_nats::{
         stream,
     },
 };
-use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use postgres_host::process::{required, setting};
+use serde::{Deserialize, Serialize};
+use serde_json::Deserializer;
 use tokio::time::{Instant, sleep, timeout};
 use unsubscribe_webhook::{Rejection, UnsubscribeEvent};
+use uuid::Uuid;
 
-/// Half of NATS's default for a message, `max_payload`: what a host takes must fit into the stream.
-pub(crate) const LARGEST_BODY: usize = 512 * 1024;
+/// In bytes. A refused body is published with its phone number, which may be most of the body: together
+/// they fit into NATS's default `max_payload` of 1 MiB.
+pub(crate) const LARGEST_BODY: usize = 256 * 1024;
 
-/// How long a process that starts waits for the broker.
+/// Timeout for the connection at start-up.
 const START: Duration = Duration::from_secs(30);
-/// For the stream's acknowledgement.
+/// Timeout for one acknowledgement of the stream.
 const ACKNOWLEDGED: Duration = Duration::from_secs(1);
-/// For all of it, room in the client's queue included: a broker that is away must cost the provider
-/// an attempt, not its patience.
-const WORK: Duration = Duration::from_millis(1_500);
-/// For this long the stream knows an event again, and keeps its id in memory. The provider's four
-/// attempts must fit in; what comes later is known by the database.
-const DUPLICATES: Duration = Duration::from_secs(60 * 60);
-/// The parts into which the stream is cut by account, for workers of their own.
+/// Timeout for a whole publication, with the wait for room in the client's queue: the provider gets its
+/// 500 before it gives up on the connection.
+const PUBLISHED: Duration = Duration::from_millis(1_500);
+/// Partitions of the stream by account, so that each can have its own workers.
 const PARTITIONS: i64 = 16;
-/// A worker that has not answered for a message in this time is taken for dead.
-const WORKER_PATIENCE: Duration = Duration::from_secs(30);
+/// The broker redelivers a message that a worker has not acknowledged in this time.
+const REDELIVERY: Duration = Duration::from_secs(30);
 
-pub(crate) const CODE: &str = "Webhook-Code";
-pub(crate) const POINTER: &str = "Webhook-Pointer";
+/// What an instance knows of a refused body. In a message, the raw body follows its JSON.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Refused {
+    pub(crate) code: String,
+    pub(crate) pointer: Option<String>,
+    /// Phone number, account and id of the event.
+    pub(crate) opt_out: Option<(String, Option<i64>, Option<Uuid>)>,
+}
+
+impl Refused {
+    fn new(rejection: &Rejection) -> Self {
+        let opt_out = rejection.opt_out();
+        Self {
+            code: rejection.code().to_string(),
+            pointer: rejection.pointer().map(str::to_owned),
+            opt_out: opt_out.map(|opt_out| (opt_out.phone.clone(), opt_out.user_id, opt_out.id)),
+        }
+    }
+
+    /// Splits a message into what is known of the body, and the body.
+    pub(crate) fn read(message: &[u8]) -> anyhow::Result<(Self, &[u8])> {
+        let mut json = Deserializer::from_slice(message).into_iter();
+        let refused = json.next().context("empty")??;
+        Ok((refused, &message[json.byte_offset()..]))
+    }
+}
 
 /// A handle on the stream; cheap to clone.
 ///
-/// Its subjects start with its name. `NAME.event.PARTITION.ACCOUNT` carries the events of an account
-/// (`user_id`), whose partition is the number modulo 16; `NAME.unreadable` the authentic bodies that
-/// could not be read.
+/// Its subjects start with its name: `NAME.event.PARTITION.ACCOUNT` for the events of an account
+/// (`user_id`; the partition is `user_id` modulo 16), `NAME.refused` for authenticated bodies that were
+/// refused.
 #[derive(Clone, Debug)]
 pub struct Broker {
     context: Context,
@@ -56,26 +79,26 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// If a setting is missing or wrong; and as [`open`](Self::open).
+    /// If a setting is missing or invalid; and as [`open`](Self::open).
     pub async fn from_env() -> anyhow::Result<Self> {
         let name = setting("STREAM")?.unwrap_or_else(|| "unsubscribe".to_owned());
         let replicas = setting("STREAM_REPLICAS")?.map_or(Ok(1), |number| number.parse());
-        let replicas = replicas.context("STREAM_REPLICAS is no number")?;
+        let replicas = replicas.context("STREAM_REPLICAS is not a number")?;
         Self::open(&required("NATS_URL")?, &name, replicas).await.context("NATS_URL")
     }
 
-    /// Connects, waiting for a broker that is starting, and makes the stream if it is not there.
+    /// Connects, waiting for a broker that is starting, and creates the stream if it does not exist.
     ///
     /// # Errors
     ///
-    /// If the broker stays away for 30 seconds, takes only messages that are smaller than a body
-    /// may be, or has a stream of this name that would lose something.
+    /// If the broker is unavailable for 30 seconds, its `max_payload` is too small, or it has a stream
+    /// of this name that may drop messages.
     pub async fn open(url: &str, name: &str, replicas: usize) -> anyhow::Result<Self> {
         let client = connect(url).await?;
         let largest = client.server_info().max_payload;
         ensure!(
-            largest >= 2 * LARGEST_BODY,
-            "max_payload is {largest}: an event might not fit into a message"
+            largest >= 3 * LARGEST_BODY,
+            "max_payload is {largest}: a delivery may not fit into a message"
         );
         let context = ContextBuilder::new()
             .timeout(ACKNOWLEDGED)
@@ -84,33 +107,32 @@ impl Broker {
             .build(client);
         let wanted = stream::Config {
             name: name.to_owned(),
-            subjects: vec![format!("{name}.event.*.*"), format!("{name}.unreadable")],
-            // A message stays until a worker has stored it, however long that takes; a stream that
-            // is full refuses new ones, instead of dropping old ones.
+            subjects: vec![format!("{name}.event.*.*"), format!("{name}.refused")],
+            // A message stays until a worker has stored it, without a time limit; a full stream
+            // rejects new messages instead of dropping old ones.
             retention: stream::RetentionPolicy::WorkQueue,
             discard: stream::DiscardPolicy::New,
             storage: stream::StorageType::File,
             num_replicas: replicas,
-            duplicate_window: DUPLICATES,
             ..stream::Config::default()
         };
         let stream = context.get_or_create_stream(&wanted).await.context("the stream")?;
-        // One that was there already keeps its own settings.
+        // An existing stream keeps its own settings.
         let config = &stream.cached_info().config;
         let keeps_all = config.retention == wanted.retention
             && config.discard == wanted.discard
             && config.storage == wanted.storage
             && config.max_age.is_zero();
-        ensure!(keeps_all, "the stream {name} is there, and would drop messages");
+        ensure!(keeps_all, "the stream {name} exists, and may drop messages");
         ensure!(
             config.num_replicas >= replicas && config.subjects == wanted.subjects,
-            "the stream {name} is there, with other replicas or subjects"
+            "the stream {name} exists, with other replicas or subjects"
         );
         Ok(Self { context, name: name.to_owned() })
     }
 
-    /// Publishes an event, once however often it comes. It is in the stream when this returns `Ok`;
-    /// after an error it may be (its acknowledgement was lost) or may not.
+    /// Publishes an event. It is in the stream when this returns `Ok`; after an error it may be (the
+    /// acknowledgement was lost) or may not.
     ///
     /// # Errors
     ///
@@ -118,60 +140,48 @@ impl Broker {
     pub async fn publish(&self, event: &UnsubscribeEvent) -> anyhow::Result<()> {
         let account = event.data.user_id;
         let partition = account.rem_euclid(PARTITIONS);
-        let subject = format!("{}.event.{partition}.{account}", self.name);
-        let mut headers = HeaderMap::new();
-        headers.insert(NATS_MESSAGE_ID, event.id.to_string());
-        self.send(subject, headers, serde_json::to_vec(event)?.into()).await
+        self.send(format!("event.{partition}.{account}"), serde_json::to_vec(event)?).await
     }
 
-    /// Publishes the body of an authentic delivery that could not be read, if it was read whole.
+    /// Publishes a refused body and its opt-out; nothing if the body was not read whole.
     ///
     /// # Errors
     ///
     /// If the stream does not acknowledge it in 1.5 seconds.
-    pub async fn put_aside(&self, rejection: &Rejection) -> anyhow::Result<()> {
+    pub async fn publish_refused(&self, rejection: &Rejection) -> anyhow::Result<()> {
         let Some(body) = rejection.body() else { return Ok(()) };
-        let mut headers = HeaderMap::new();
-        headers.insert(CODE, rejection.code());
-        if let Some(pointer) = rejection.pointer() {
-            headers.insert(POINTER, pointer);
-        }
-        // Without an id: the database knows a body again, whatever attempt it came with.
-        self.send(format!("{}.unreadable", self.name), headers, body.clone()).await
+        let mut message = serde_json::to_vec(&Refused::new(rejection))?;
+        message.extend_from_slice(body);
+        self.send("refused".to_owned(), message).await
     }
 
-    async fn send(
-        &self,
-        subject: String,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> anyhow::Result<()> {
+    async fn send(&self, subject: String, payload: Vec<u8>) -> anyhow::Result<()> {
         let publish = async {
-            let sent = self.context.publish_with_headers(subject, headers, payload).await?;
-            sent.await.context("not acknowledged")
+            // No Nats-Msg-Id: the stream would drop a second number of the same event id. The
+            // database ignores duplicates.
+            let sent = self.context.publish(format!("{}.{subject}", self.name), payload.into());
+            sent.await?.await.context("not acknowledged")
         };
-        let acknowledgement = timeout(WORK, publish).await.context("no answer in time")??;
-        // A cluster may know a message again that it has not stored yet.
-        ensure!(acknowledgement.sequence > 0, "acknowledged, but not stored");
+        timeout(PUBLISHED, publish).await.context("no acknowledgement in time")??;
         Ok(())
     }
 
-    /// What workers take messages from: all of the stream's, or those of some subject. Workers of
-    /// one `subject` share its messages; subjects of different ones must not overlap.
+    /// The durable consumer of a subject, or of the whole stream. Workers with the same `subject`
+    /// share its messages; different subjects must not overlap.
     ///
     /// # Errors
     ///
-    /// If the broker is away, or refuses it, as it does where subjects overlap.
+    /// If the broker is unavailable, or rejects the consumer because its subject overlaps another one.
     pub async fn consumer(&self, subject: Option<&str>) -> anyhow::Result<Consumer<pull::Config>> {
         let stream = self.context.get_stream(&self.name).await?;
-        // A name holds no dots and wildcards.
+        // The name of a consumer must not contain dots or wildcards.
         let name = subject.map_or("all".to_owned(), |subject| {
             subject.replace('.', "-").replace('*', "any").replace('>', "rest")
         });
         let config = pull::Config {
             durable_name: Some(name.clone()),
             ack_policy: consumer::AckPolicy::Explicit,
-            ack_wait: WORKER_PATIENCE,
+            ack_wait: REDELIVERY,
             max_deliver: -1,
             filter_subject: subject.unwrap_or_default().to_owned(),
             ..pull::Config::default()
@@ -181,16 +191,16 @@ impl Broker {
 }
 
 async fn connect(url: &str) -> anyhow::Result<Client> {
-    let address: ServerAddr = url.parse().context("no NATS URL")?;
+    let address: ServerAddr = url.parse().context("not a NATS URL")?;
     let deadline = Instant::now() + START;
     loop {
         let mut options = ConnectOptions::new()
             .connection_timeout(ACKNOWLEDGED)
-            // A broker that has gone without a word is noticed after two of these.
+            // A silent connection is closed after two unanswered pings.
             .ping_interval(Duration::from_millis(500))
-            // Once connected it comes back by itself, and soon.
+            // An established connection is reopened without an end; by default, ever more rarely.
             .reconnect_delay_callback(|_| Duration::from_millis(200));
-        // The client leaves these out of a URL.
+        // The client ignores the credentials of a URL.
         if let (Some(user), Some(password)) = (address.username(), address.password()) {
             options = options.user_and_password(decoded(user)?, decoded(password)?);
         }
@@ -200,7 +210,7 @@ async fn connect(url: &str) -> anyhow::Result<Client> {
                 return Err(error.into());
             }
             Err(error) if Instant::now() > deadline => {
-                return Err(error).context("the broker stays away");
+                return Err(error).context("the broker is unavailable");
             }
             Err(error) => tracing::warn!(%error, "waiting for the broker"),
         }

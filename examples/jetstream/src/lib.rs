@@ -1,7 +1,8 @@
-//! A fleet on NATS JetStream: hosts publish each event to a stream, workers write it to PostgreSQL.
+//! The webhook on NATS JetStream: instances of the app publish each delivery to a stream, workers store it
+//! in PostgreSQL.
 //!
 //! Copy the crate, and `postgres-host`, whose tables the workers write. `broker.rs` is the stream,
-//! `worker.rs` what takes from it, `main.rs` and `bin/` are the two programs; the route is here.
+//! `worker.rs` its consumer, `main.rs` and `bin/` are the two programs; the route is here.
 
 mod broker;
 pub mod worker;
@@ -11,11 +12,11 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     routing::post,
 };
-use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
 pub use crate::broker::Broker;
 
-/// The webhook. A body may be as large as a message of the stream.
+/// The webhook. A message of the stream has room for the largest body.
 pub fn router(broker: Broker, provider: WebhookAuth) -> Router {
     Router::new()
         .route("/webhooks/unsubscribe", post(unsubscribed).layer(provider))
@@ -23,26 +24,24 @@ pub fn router(broker: Broker, provider: WebhookAuth) -> Router {
         .with_state(broker)
 }
 
-/// 200 after the stream's acknowledgement, and 500 if it cannot be had in time: then the provider
-/// tries again.
+/// Responds once the stream has acknowledged the delivery: 200 to an event, 400 or 403 to a refused body.
+/// Otherwise 500, and the provider sends it again.
 async fn unsubscribed(
     State(broker): State<Broker>,
     event: Result<UnsubscribeEvent, Rejection>,
 ) -> Result<Received, ServerError> {
     match event {
         Ok(event) => {
-            broker.publish(&event).await.inspect_err(|_| {
-                if event.is_last_attempt() == Some(true) {
-                    tracing::error!(id = %event.id, "the last attempt could not be published");
-                }
-            })?;
+            broker.publish(&event).await?;
             Ok(Received)
         }
-        // Another of the account's events: acknowledged, or it would be sent four times.
+        // Acknowledged, because the provider would send it four times.
         Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
         Err(rejection) => {
-            broker.put_aside(&rejection).await?;
-            Err(rejection.into()) // answers as itself: 400 or 403
+            broker.publish_refused(&rejection).await?;
+            // Without an opt-out a person must read the body: the log reports a last attempt as lost.
+            let is_kept = rejection.opt_out().is_some();
+            Err(if is_kept { rejection.kept() } else { rejection }.into())
         }
     }
 }

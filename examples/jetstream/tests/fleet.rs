@@ -1,4 +1,4 @@
-//! The fleet as processes, on a real NATS server and a real PostgreSQL.
+//! The app and its workers as processes, with a real NATS server and a real PostgreSQL.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +6,8 @@
 mod common;
 
 use std::{
-    process::{Child, Command, Stdio},
+    io::{BufRead, BufReader},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -15,18 +16,21 @@ use async_nats::{
     jetstream::{self, stream},
 };
 use common::{
-    Database, Process, Proxy, Wire, assert_received, assert_refused, failure, new_event, server,
+    Database, Process, Proxy, SECRET, Wire, assert_received, assert_refused, command, failure,
+    new_event, server,
 };
 use futures_util::future::join_all;
+use http::Request;
 use serde_json::{Value, json};
-use sqlx::{Executor, Row};
-use tokio::time::sleep;
+use sqlx::Executor;
+use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
 use uuid::Uuid;
 
-const HOST: &str = env!("CARGO_BIN_EXE_jetstream-host");
+const APP: &str = env!("CARGO_BIN_EXE_jetstream-host");
 const WORKER: &str = env!("CARGO_BIN_EXE_jetstream-worker");
+const LARGEST_BODY: usize = 256 * 1024;
 
-/// A stream, and a database, of this test's own.
+/// A stream and a database for one test.
 struct Fleet {
     nats: String,
     stream: String,
@@ -39,28 +43,28 @@ impl Fleet {
         Self { nats: server("NATS_URL"), stream, database: Database::create().await }
     }
 
-    /// Reached through a proxy by those that start from now on.
-    async fn through_proxy(&mut self) -> Proxy {
+    /// A proxy to NATS, for the processes that start from now on.
+    async fn proxied(&mut self) -> Proxy {
         let (credentials, server) = self.nats.split_once('@').unwrap();
         let proxy = Proxy::start(server).await;
         self.nats = format!("{credentials}@{}", proxy.address);
         proxy
     }
 
+    fn settings(&self) -> [(&str, &str); 3] {
+        let database = &self.database.url;
+        [("NATS_URL", &self.nats), ("STREAM", &self.stream), ("DATABASE_URL", database)]
+    }
+
     async fn start(&self, program: &str, settings: &[(&str, &str)]) -> Process {
-        let own: &[_] = &[
-            ("NATS_URL", &*self.nats),
-            ("STREAM", &self.stream),
-            ("DATABASE_URL", &self.database.url),
-        ];
-        Process::start(program, &[own, settings].concat()).await
+        Process::start(program, &[&self.settings(), settings].concat()).await
     }
 
     async fn stream(&self) -> stream::Stream {
         self.client().await.get_stream(&self.stream).await.unwrap()
     }
 
-    /// A client of the test's own, past the proxy.
+    /// A client without the proxy.
     async fn client(&self) -> jetstream::Context {
         let address: ServerAddr = server("NATS_URL").parse().unwrap();
         let (user, password) = (address.username().unwrap(), address.password().unwrap());
@@ -72,7 +76,7 @@ impl Fleet {
         self.stream().await.info().await.unwrap().state.messages
     }
 
-    /// Waits until the workers have acknowledged everything.
+    /// Waits until the workers have acknowledged every message.
     async fn drained(&self) {
         let start = Instant::now();
         while self.messages().await > 0 {
@@ -80,199 +84,283 @@ impl Fleet {
             sleep(Duration::from_millis(20)).await;
         }
     }
+
+    /// The accounts that may not text a number.
+    async fn suppressed(&mut self, phone: &str) -> Vec<Option<i64>> {
+        sqlx::query_scalar("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
+            .bind(phone)
+            .fetch_all(&mut self.database.connection)
+            .await
+            .unwrap()
+    }
 }
 
 #[tokio::test]
-async fn four_hosts_and_two_workers_store_each_event_once() {
-    const EVENTS: usize = 100;
+async fn four_instances_and_two_workers_store_each_event_once() {
     let mut fleet = Fleet::new().await;
-    // They start together, and want the same stream.
-    let hosts = join_all((0..4).map(|_| fleet.start(HOST, &[]))).await;
-    let events: Vec<_> = std::iter::repeat_with(new_event).take(EVENTS).collect();
+    // They create the stream concurrently.
+    let apps = join_all((0..4).map(|_| fleet.start(APP, &[]))).await;
+    let _workers = join_all((0..2).map(|_| fleet.start(WORKER, &[]))).await;
+    let events: Vec<_> = std::iter::repeat_with(new_event).take(50).collect();
 
     for event in &events {
-        // All at the same time, and twice.
-        let twice = hosts.iter().chain(&hosts);
-        let answers = join_all(twice.map(|host| host.deliver(event.to_string()))).await;
-        answers.iter().for_each(assert_received);
+        let responses = join_all(apps.iter().map(|app| app.deliver(event.to_string()))).await;
+        responses.iter().for_each(assert_received);
     }
-    // The stream itself drops what comes again.
-    assert_eq!(fleet.messages().await, 100);
-
-    let _workers = join_all((0..2).map(|_| fleet.start(WORKER, &[]))).await;
     fleet.drained().await;
-    // Also after a worker has taken it away.
-    assert_received(&hosts[0].deliver(events[0].to_string()).await);
-    assert_eq!(fleet.messages().await, 0);
 
-    assert_eq!(fleet.database.count("inbox").await, 100);
-    assert_eq!(fleet.database.count("suppression").await, 100);
+    assert_eq!(fleet.database.count("suppression").await, 50);
     assert_eq!(fleet.database.count("dead_letter").await, 0);
-    for event in events {
-        let stored: String = sqlx::query_scalar("SELECT event FROM inbox WHERE event_id = $1")
-            .bind(event["id"].as_str().unwrap().parse::<Uuid>().unwrap())
-            .fetch_one(&mut fleet.database.connection)
-            .await
-            .unwrap();
-        assert_eq!(serde_json::from_str::<Value>(&stored).unwrap(), event);
-    }
+    let mut stored: Vec<Value> = sqlx::query_scalar::<_, String>("SELECT event FROM inbox")
+        .fetch_all(&mut fleet.database.connection)
+        .await
+        .unwrap()
+        .iter()
+        .map(|event| serde_json::from_str(event).unwrap())
+        .collect();
+    let position = |event: &Value| events.iter().position(|sent| sent == event);
+    stored.sort_by_key(position);
+    assert_eq!(stored, events);
 }
 
 #[tokio::test]
-async fn the_host_keeps_the_contract() {
+async fn the_app_passes_the_suite() {
     let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[("WEBHOOK_ACCOUNT", "7")]).await;
+    let app = fleet.start(APP, &[("WEBHOOK_ACCOUNT", "7")]).await;
 
-    host.conformance().accounts([7]).body_limit(512 * 1024).await.assert_clean();
+    app.conformance().accounts([7]).body_limit(LARGEST_BODY).await.assert_clean();
 
-    // What was acknowledged is not lost on its way to the database.
     let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
     assert!(fleet.database.count("inbox").await > 0);
-    assert!(fleet.database.count("dead_letter WHERE code = 'foreign_account'").await > 0);
+    let foreign = "dead_letter WHERE code = 'foreign_account'";
+    assert!(fleet.database.count(foreign).await > 0);
 }
 
 #[tokio::test]
-async fn an_event_is_in_the_stream_before_it_is_acknowledged() {
-    let fleet = Fleet::new().await;
-    let mut host = fleet.start(HOST, &[]).await;
-
-    for number in 1..=20 {
-        assert_received(&host.deliver(new_event().to_string()).await);
-        host.kill();
-        assert_eq!(fleet.messages().await, number);
-        host = fleet.start(HOST, &[]).await;
-    }
-}
-
-#[tokio::test]
-async fn a_broker_that_is_away_costs_an_attempt_and_no_patience() {
+async fn an_id_that_comes_again_with_another_number_is_another_opt_out() {
     let mut fleet = Fleet::new().await;
-    let proxy = fleet.through_proxy().await;
-    let host = fleet.start(HOST, &[]).await;
-    let event = new_event().to_string();
-
-    for wire in [Wire::Cut, Wire::Silent] {
-        assert_received(&host.deliver(new_event().to_string()).await);
-        proxy.set(wire);
-        for answer in join_all((0..20).map(|_| host.deliver(event.clone()))).await {
-            assert_refused(&answer, 500, "server_error");
-        }
-        // What is not put aside is not refused for good either.
-        assert_refused(&host.deliver("{").await, 500, "server_error");
-        proxy.set(Wire::Whole);
-        host.recovered().await;
+    let app = fleet.start(APP, &[]).await;
+    let _worker = fleet.start(WORKER, &[]).await;
+    let mut event = new_event();
+    for phone in ["+4911100001", "+4911100002"] {
+        event["data"]["phone"] = json!(phone);
+        assert_received(&app.deliver(event.to_string()).await);
     }
-    assert_received(&host.deliver(event).await);
+    // An id does not hide an opt-out that is read from a refused body, either.
+    event["data"]["phone"] = json!("+4911100003");
+    event["data"]["additional_data"] = json!([]);
+    assert_refused(&app.deliver(event.to_string()).await, 400, "invalid_field");
+    fleet.drained().await;
 
-    // What was sent into the dark may have come through late, and is known again.
+    for phone in ["+4911100001", "+4911100002", "+4911100003"] {
+        assert_eq!(fleet.suppressed(phone).await, [Some(2)], "{phone}");
+    }
+}
+
+/// The code of each refusal, the accounts that may not text its number, and what is wrong with the event.
+type Refusal = (&'static str, &'static [Option<i64>], fn(&mut Value));
+
+const REFUSALS: [Refusal; 12] = [
+    ("invalid_field", OWN, |event| event["data"]["additional_data"] = json!([])),
+    ("invalid_field", OWN, |event| event["data"]["additional_data"]["reason"] = Value::Null),
+    ("invalid_field", OWN, |event| event["data"]["additional_data"]["reason"]["id"] = json!(7)),
+    ("invalid_field", OWN, |event| event["attempts_total"] = json!(5)),
+    ("missing_field", OWN, |event| remove(&mut event["data"], "short_link_code")),
+    ("not_json", OWN, |event| event["data"]["additional_data"]["additional_text"] = json!(LATIN_1)),
+    ("content_type", OWN, |_| {}),
+    // Without an account that can be read, no account may text the number.
+    ("invalid_field", &[None], |event| event["data"]["user_id"] = json!("2")),
+    // Characters that must not end the message's JSON.
+    ("invalid_field", OWN, |event| {
+        event["data"]["phone"] = json!("\r\n\"}☎");
+        event["data"]["group_id"] = json!("");
+    }),
+    ("invalid_field", &[], |event| event["data"]["phone"] = json!(4_911_100_001_i64)),
+    ("missing_field", &[], |event| remove(event, "name")),
+    // `name` comes after `id`.
+    ("not_json", &[], |event| event["id"] = json!(CUT)),
+];
+const OWN: &[Option<i64>] = &[Some(2)];
+/// Stands for a byte that is not UTF-8.
+const LATIN_1: &str = "~";
+/// Stands for the end of a body.
+const CUT: &str = "|";
+
+fn remove(object: &mut Value, field: &str) {
+    object.as_object_mut().unwrap().remove(field).unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_body_is_stored_and_its_number_is_on_the_list() {
+    let mut fleet = Fleet::new().await;
+    let client = fleet.start(APP, &[]).await;
+    // Another instance, for its log.
+    let mut app = command(APP, &fleet.settings());
+    let mut app = app.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(app.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.replace("Listening on  ", "").trim().to_owned() + "/webhooks/unsubscribe";
+    let mut sent = Vec::new();
+    for (code, accounts, change) in REFUSALS {
+        let mut event = new_event();
+        event["attempt_number"] = json!(4);
+        change(&mut event);
+        let json = event.to_string();
+        let body = json.split(CUT).next().unwrap().bytes();
+        let body: Vec<u8> = body.map(|byte| if byte == b'~' { 0xfc } else { byte }).collect();
+        let content_type = if code == "content_type" { "text/plain" } else { "application/json" };
+        let request = Request::post(&url)
+            .header("content-type", content_type)
+            .header("x-lox24-token", SECRET)
+            .body(body.clone().into());
+        assert_refused(&client.send(request.unwrap()).await, 400, code);
+        let phone = event["data"]["phone"].as_str().unwrap_or("4911100001").to_owned();
+        sent.push((phone, body, code, accounts));
+    }
+    app.kill().unwrap();
+    let log = String::from_utf8(app.wait_with_output().unwrap().stderr).unwrap();
+
     let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
-    assert_eq!(fleet.database.count("inbox").await, 5);
-    assert!(fleet.database.count("dead_letter").await <= 1);
+
+    for (phone, body, code, accounts) in sent {
+        let stored: Vec<String> =
+            sqlx::query_scalar("SELECT code FROM dead_letter WHERE body = $1")
+                .bind(&body)
+                .fetch_all(&mut fleet.database.connection)
+                .await
+                .unwrap();
+        assert_eq!(stored, [code], "{phone}");
+        assert_eq!(fleet.suppressed(&phone).await, accounts, "{phone}: {code}");
+        assert!(!log.contains(&phone), "{phone}: {log}");
+    }
+    assert_eq!(fleet.database.count("suppression").await, 9);
+    assert_eq!(fleet.database.count("inbox").await, 0);
+    assert_eq!(log.matches("its opt-out is kept").count(), 9, "{log}");
+    assert_eq!(log.matches("the opt-out is lost").count(), 3, "{log}");
 }
 
 #[tokio::test]
-async fn a_stream_that_is_full_or_gone_refuses_and_drops_nothing() {
-    let fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
-    assert_received(&host.deliver(new_event().to_string()).await);
-    let stream = fleet.stream().await;
-    let mut config = stream.cached_info().config.clone();
-    config.max_messages = 1;
-    let context = fleet.client().await;
-    context.update_stream(&config).await.unwrap();
-
-    assert_refused(&host.deliver(new_event().to_string()).await, 500, "server_error");
-    assert_eq!(fleet.messages().await, 1);
-
-    context.delete_stream(&fleet.stream).await.unwrap();
-    assert_refused(&host.deliver(new_event().to_string()).await, 500, "server_error");
-}
-
-#[tokio::test]
-async fn four_attempts_of_an_unreadable_delivery_are_one_dead_letter() {
+async fn four_attempts_of_a_refused_delivery_are_one_dead_letter() {
     let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[("WEBHOOK_ACCOUNT", "2")]).await;
+    let app = fleet.start(APP, &[("WEBHOOK_ACCOUNT", "2")]).await;
     let mut event = new_event();
-    event["data"].as_object_mut().unwrap().remove("phone");
+    remove(&mut event["data"], "phone");
     let mut foreign = new_event();
     foreign["data"]["user_id"] = json!(3);
 
     for attempt in 1..=4 {
         event["attempt_number"] = json!(attempt);
         foreign["attempt_number"] = json!(attempt);
-        assert_refused(&host.deliver(event.to_string()).await, 400, "missing_field");
-        assert_refused(&host.deliver(foreign.to_string()).await, 403, "foreign_account");
-        assert_refused(&host.deliver(&b"\xff\0"[..]).await, 400, "not_json");
-        assert_received(&host.deliver(r#"{"name":"sms.delivery"}"#).await);
+        assert_refused(&app.deliver(event.to_string()).await, 400, "missing_field");
+        assert_refused(&app.deliver(foreign.to_string()).await, 403, "foreign_account");
+        assert_refused(&app.deliver(&b"\xff\0"[..]).await, 400, "not_json");
+        assert_received(&app.deliver(r#"{"name":"sms.delivery"}"#).await);
+    }
+    // Messages of another publisher.
+    let client = fleet.client().await;
+    for (subject, message) in [("event.2.2", "no event"), ("refused", "{}")] {
+        let subject = format!("{}.{subject}", fleet.stream);
+        client.publish(subject, message.into()).await.unwrap().await.unwrap();
     }
 
     let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
-    let rows = sqlx::query("SELECT body, code, pointer FROM dead_letter ORDER BY code")
-        .fetch_all(&mut fleet.database.connection)
-        .await
-        .unwrap();
-    let rows: Vec<(Vec<u8>, String, Option<String>)> =
-        rows.iter().map(|row| (row.get("body"), row.get("code"), row.get("pointer"))).collect();
-    let [foreign_row, event_row, broken_row] = &*rows else { panic!("three letters: {rows:?}") };
-    // Workers store at the same time, so any of the four attempts may have been the first.
-    let attempt_of = |sent: &Value, body: &[u8]| {
-        let attempts = (1..=4).map(|attempt| {
-            let mut sent = sent.clone();
-            sent["attempt_number"] = json!(attempt);
-            sent.to_string().into_bytes()
-        });
-        attempts.into_iter().any(|attempt| attempt == body)
-    };
-    assert!(attempt_of(&foreign, &foreign_row.0), "{foreign_row:?}");
+    let rows = "SELECT concat_ws(' ', code, pointer) FROM dead_letter ORDER BY code, pointer";
+    let rows: Vec<String> =
+        sqlx::query_scalar(rows).fetch_all(&mut fleet.database.connection).await.unwrap();
     assert_eq!(
-        (&*foreign_row.1, foreign_row.2.as_deref()),
-        ("foreign_account", Some("/data/user_id"))
+        rows,
+        [
+            "foreign_account /data/user_id",
+            "missing_field /data/phone",
+            "missing_field /name",
+            "not_json",
+            "not_json"
+        ]
     );
-    assert!(attempt_of(&event, &event_row.0), "{event_row:?}");
-    assert_eq!((&*event_row.1, event_row.2.as_deref()), ("missing_field", Some("/data/phone")));
-    assert_eq!(*broken_row, (b"\xff\0".to_vec(), "not_json".to_owned(), None));
     assert_eq!(fleet.database.count("inbox").await, 0);
+    assert_eq!(fleet.database.count("suppression").await, 0);
 }
 
 #[tokio::test]
-async fn a_message_that_no_host_published_is_a_dead_letter() {
-    let mut fleet = Fleet::new().await;
-    let _host = fleet.start(HOST, &[]).await;
-    let subject = format!("{}.event.2.2", fleet.stream);
-    let client = fleet.client().await;
-    client.publish(subject, "no event".into()).await.unwrap().await.unwrap();
+async fn an_event_is_in_the_stream_before_it_is_acknowledged() {
+    let fleet = Fleet::new().await;
+    for number in 1..=20 {
+        let mut app = fleet.start(APP, &[]).await;
+        assert_received(&app.deliver(new_event().to_string()).await);
+        app.kill();
+        assert_eq!(fleet.messages().await, number);
+    }
+}
 
+#[tokio::test]
+async fn an_unavailable_broker_is_a_500_in_time() {
+    let mut fleet = Fleet::new().await;
+    let proxy = fleet.proxied().await;
+    let app = fleet.start(APP, &[]).await;
+    let event = new_event().to_string();
+
+    for wire in [Wire::Cut, Wire::Silent] {
+        assert_received(&app.deliver(new_event().to_string()).await);
+        proxy.set(wire);
+        for response in join_all((0..20).map(|_| app.deliver(event.clone()))).await {
+            assert_refused(&response, 500, "server_error");
+        }
+        // A refused body that is not stored must be sent again, too.
+        assert_refused(&app.deliver("{").await, 500, "server_error");
+        proxy.set(Wire::Whole);
+        app.recovered().await;
+    }
+    // Connections that stay silent are replaced.
+    proxy.forget_connections();
+    assert_refused(&app.deliver(event.clone()).await, 500, "server_error");
+    app.recovered().await;
+    assert_received(&app.deliver(event).await);
+
+    // Messages without an acknowledgement may be in the stream, but are stored once.
     let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
+    assert_eq!(fleet.database.count("inbox").await, 6);
+    assert!(fleet.database.count("dead_letter").await <= 1);
+}
 
-    assert_eq!(fleet.database.count("dead_letter WHERE code = 'not_json'").await, 1);
+#[tokio::test]
+async fn a_stream_that_is_full_or_deleted_is_a_500() {
+    let fleet = Fleet::new().await;
+    let app = fleet.start(APP, &[]).await;
+    assert_received(&app.deliver(new_event().to_string()).await);
+    let mut config = fleet.stream().await.cached_info().config.clone();
+    config.max_messages = 1;
+    let context = fleet.client().await;
+    context.update_stream(&config).await.unwrap();
+
+    assert_refused(&app.deliver(new_event().to_string()).await, 500, "server_error");
+    assert_eq!(fleet.messages().await, 1);
+
+    context.delete_stream(&fleet.stream).await.unwrap();
+    assert_refused(&app.deliver(new_event().to_string()).await, 500, "server_error");
 }
 
 #[tokio::test]
 async fn a_worker_waits_for_its_database_and_for_its_broker() {
     let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
-    let broker = fleet.through_proxy().await;
+    let app = fleet.start(APP, &[]).await;
+    let broker = fleet.proxied().await;
     let (database, url) = fleet.database.proxied().await;
     let _worker = fleet.start(WORKER, &[("DATABASE_URL", &url)]).await;
 
-    for (number, wire) in [(&database, Wire::Cut), (&database, Wire::Silent), (&broker, Wire::Cut)]
-        .into_iter()
-        .enumerate()
-    {
-        let (server, state) = wire;
-        server.set(state);
-        assert_received(&host.deliver(new_event().to_string()).await);
+    let faults = [(&database, Wire::Cut), (&database, Wire::Silent), (&broker, Wire::Cut)];
+    for (stored, (server, wire)) in (0..).zip(faults) {
+        server.set(wire);
+        assert_received(&app.deliver(new_event().to_string()).await);
         sleep(Duration::from_secs(2)).await;
-        let number = i64::try_from(number).unwrap();
-        assert_eq!(fleet.database.count("inbox").await, number);
+        assert_eq!(fleet.database.count("inbox").await, stored);
         assert_eq!(fleet.messages().await, 1);
 
         server.set(Wire::Whole);
-        fleet.database.wait_for("inbox", number + 1).await;
+        fleet.database.wait_for("inbox", stored + 1).await;
         fleet.drained().await;
     }
 }
@@ -280,171 +368,54 @@ async fn a_worker_waits_for_its_database_and_for_its_broker() {
 #[tokio::test]
 async fn a_stream_is_partitioned_by_account() {
     let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
-    let subject = |partition: i64| format!("{}.event.{partition}.*", fleet.stream);
-    // The second one is in the first one's partition.
+    let app = fleet.start(APP, &[]).await;
+    // 2 and 18 are in the same partition.
     for user_id in [2, 18, 3, -1, i64::MIN] {
         let mut event = new_event();
         event["data"]["user_id"] = json!(user_id);
-        assert_received(&host.deliver(event.to_string()).await);
+        assert_received(&app.deliver(event.to_string()).await);
     }
-    assert_refused(&host.deliver("{").await, 400, "not_json");
+    assert_refused(&app.deliver("{").await, 400, "not_json");
 
     let mut workers = Vec::new();
-    for (partition, stored) in [(2, 2), (3, 3), (15, 4), (0, 5)] {
-        workers.push(fleet.start(WORKER, &[("WORKER_SUBJECT", &subject(partition))]).await);
+    let parts = [("event.2.*", 2), ("event.3.*", 3), ("event.15.*", 4), ("event.0.*", 5)];
+    for (part, stored) in parts.into_iter().chain([("refused", 5)]) {
+        let subject = format!("{}.{part}", fleet.stream);
+        workers.push(fleet.start(WORKER, &[("WORKER_SUBJECT", &subject)]).await);
         fleet.database.wait_for("inbox", stored).await;
     }
-    // Two would store the same message: the broker refuses it.
-    let own = [
-        ("NATS_URL", &*fleet.nats),
-        ("STREAM", &fleet.stream),
-        ("DATABASE_URL", &fleet.database.url),
-    ];
-    let text = failure(WORKER, &own).await;
-    assert!(text.contains("WORKER_SUBJECT"), "{text}");
-
-    let unreadable = format!("{}.unreadable", fleet.stream);
-    workers.push(fleet.start(WORKER, &[("WORKER_SUBJECT", &unreadable)]).await);
     fleet.drained().await;
     assert_eq!(fleet.database.count("dead_letter").await, 1);
+
+    // The broker rejects a worker of the whole stream, because it would store messages twice.
+    let text = failure(WORKER, &fleet.settings()).await;
+    assert!(text.contains("WORKER_SUBJECT"), "{text}");
 }
 
 #[tokio::test]
-async fn a_worker_takes_up_again_what_somebody_has_deleted() {
+async fn a_deleted_consumer_is_created_again() {
     let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
-    let broker = fleet.through_proxy().await;
+    let app = fleet.start(APP, &[]).await;
+    let broker = fleet.proxied().await;
     let _worker = fleet.start(WORKER, &[]).await;
     let stream = fleet.stream().await;
-    for (away, stored) in [(false, 1), (true, 2)] {
-        // Told of it, and not.
-        if away {
-            broker.set(Wire::Cut);
-        }
+    // While the worker is connected, and while it is not.
+    for (wire, stored) in [(Wire::Whole, 1), (Wire::Cut, 2)] {
+        broker.set(wire);
         stream.delete_consumer("all").await.unwrap();
         broker.set(Wire::Whole);
-        assert_received(&host.deliver(new_event().to_string()).await);
+        assert_received(&app.deliver(new_event().to_string()).await);
         fleet.database.wait_for("inbox", stored).await;
     }
 }
 
 #[tokio::test]
-async fn a_stream_that_would_lose_something_is_refused() {
-    type Change = fn(&mut stream::Config);
-    let fleet = Fleet::new().await;
-    let good = stream::Config {
-        name: fleet.stream.clone(),
-        subjects: vec![
-            format!("{}.event.*.*", fleet.stream),
-            format!("{}.unreadable", fleet.stream),
-        ],
-        retention: stream::RetentionPolicy::WorkQueue,
-        discard: stream::DiscardPolicy::New,
-        ..stream::Config::default()
-    };
-    let changes: [(Change, &str); 5] = [
-        (|config| config.retention = stream::RetentionPolicy::Limits, "would drop messages"),
-        (|config| config.discard = stream::DiscardPolicy::Old, "would drop messages"),
-        (|config| config.storage = stream::StorageType::Memory, "would drop messages"),
-        (|config| config.max_age = Duration::from_secs(3600), "would drop messages"),
-        (|config| config.subjects.truncate(1), "other replicas or subjects"),
-    ];
-    let client = fleet.client().await;
-    for (change, fault) in changes {
-        let mut config = good.clone();
-        change(&mut config);
-        client.create_stream(config).await.unwrap();
-        let settings = [("NATS_URL", &*fleet.nats), ("STREAM", &fleet.stream)];
-        let text = failure(HOST, &settings).await;
-        assert!(text.contains(fault), "{fault}: {text}");
-        client.delete_stream(&fleet.stream).await.unwrap();
-    }
-    client.create_stream(good).await.unwrap();
-    fleet.start(HOST, &[]).await;
-}
-
-/// The other end of the connection has gone without a word.
-#[tokio::test]
-async fn a_connection_that_is_silent_for_good_is_replaced() {
+async fn a_stopped_worker_completes_its_messages() {
     let mut fleet = Fleet::new().await;
-    let proxy = fleet.through_proxy().await;
-    let host = fleet.start(HOST, &[]).await;
-    assert_received(&host.deliver(new_event().to_string()).await);
-
-    proxy.forget_connections();
-
-    assert_refused(&host.deliver(new_event().to_string()).await, 500, "server_error");
-    host.recovered().await;
-}
-
-#[tokio::test]
-async fn the_largest_body_that_a_host_takes_goes_all_the_way() {
-    let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
-    let _worker = fleet.start(WORKER, &[]).await;
-    let mut event = new_event();
-    // As long in canonical form as it can be: every character escaped.
-    let room = 512 * 1024 - event.to_string().len();
-    let text = event["data"]["additional_data"]["additional_text"].as_str().unwrap().to_owned();
-    event["data"]["additional_data"]["additional_text"] = json!(text + &"\u{1}".repeat(room / 6));
-    let mut largest = event.to_string();
-    largest += &" ".repeat(512 * 1024 - largest.len());
-
-    assert_received(&host.deliver(largest.clone()).await);
-    assert_refused(&host.deliver(largest + " ").await, 400, "body_too_large");
-
-    fleet.database.wait_for("inbox", 1).await;
-}
-
-#[tokio::test]
-async fn a_broker_for_smaller_messages_is_refused() {
-    let small = Nats::start("max_payload: 1000000");
-    let text = failure(HOST, &[("NATS_URL", &small.url)]).await;
-    assert!(text.contains("max_payload is 1000000"), "{text}");
-    let right = Nats::start("max_payload: 1048576");
-    Process::start(HOST, &[("NATS_URL", &right.url)]).await;
-}
-
-#[tokio::test]
-async fn a_broker_that_refuses_the_password_ends_the_start_at_once_and_prints_none() {
-    let nats = server("NATS_URL");
-    let (user, rest) = nats.split_once("://").unwrap().1.split_once(':').unwrap();
-    let (password, address) = rest.split_once('@').unwrap();
-    let encoded = password.replacen(&password[..1], &format!("%{:02X}", password.as_bytes()[0]), 1);
-    let stream = format!("test-{}", Uuid::new_v4().simple());
-
-    let wrong = format!("nats://{user}:wr0ng-{password}@{address}");
-    let text = failure(HOST, &[("NATS_URL", &wrong)]).await;
-    assert!(text.contains("NATS_URL") && text.contains("authorization"), "{text}");
-    assert!(!text.contains(password), "{text}");
-
-    let right = format!("nats://{user}:{encoded}@{address}");
-    Process::start(HOST, &[("NATS_URL", &right), ("STREAM", &stream)]).await;
-}
-
-#[tokio::test]
-async fn a_host_waits_for_a_broker_that_is_starting() {
-    let mut fleet = Fleet::new().await;
-    let proxy = fleet.through_proxy().await;
-    proxy.set(Wire::Cut);
-    let back = async {
-        sleep(Duration::from_secs(1)).await;
-        proxy.set(Wire::Whole);
-    };
-
-    let (host, ()) = tokio::join!(fleet.start(HOST, &[]), back);
-
-    assert_received(&host.deliver(new_event().to_string()).await);
-}
-
-#[tokio::test]
-async fn a_worker_that_is_told_to_stop_finishes_first() {
-    let mut fleet = Fleet::new().await;
-    let host = fleet.start(HOST, &[]).await;
+    let app = fleet.start(APP, &[]).await;
     let worker = fleet.start(WORKER, &[]).await;
     fleet.database.connection.execute("BEGIN; LOCK TABLE inbox").await.unwrap();
-    assert_received(&host.deliver(new_event().to_string()).await);
+    assert_received(&app.deliver(new_event().to_string()).await);
     sleep(Duration::from_millis(200)).await;
 
     worker.terminate();
@@ -456,35 +427,103 @@ async fn a_worker_that_is_told_to_stop_finishes_first() {
     assert_eq!(fleet.messages().await, 0);
 }
 
-/// A server with a setting of its own.
-struct Nats {
-    process: Child,
-    url: String,
-    _folder: tempfile::TempDir,
+#[tokio::test]
+async fn the_largest_bodies_are_stored() {
+    let mut fleet = Fleet::new().await;
+    let app = fleet.start(APP, &[]).await;
+    let _worker = fleet.start(WORKER, &[]).await;
+    let mut event = new_event();
+    let room = LARGEST_BODY - event.to_string().len();
+    // In JSON, six bytes for each character.
+    event["data"]["phone"] = json!("\u{1}".repeat(room / 6));
+    let padded = |event: &Value| {
+        let json = event.to_string();
+        " ".repeat(LARGEST_BODY - json.len()) + &json
+    };
+
+    assert_received(&app.deliver(padded(&event)).await);
+    assert_refused(&app.deliver(padded(&event) + " ").await, 400, "body_too_large");
+    event["data"]["additional_data"] = json!([]);
+    assert_refused(&app.deliver(padded(&event)).await, 400, "invalid_field");
+
+    fleet.database.wait_for("inbox", 1).await;
+    fleet.database.wait_for("dead_letter", 1).await;
 }
 
-impl Nats {
-    fn start(setting: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = folder.path().join("nats.conf");
-        let store = folder.path().display();
-        let text = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{store}\" }}\n{setting}\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let process = Command::new("nats-server")
-            .arg("--config")
-            .arg(&config)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { process, url: format!("nats://127.0.0.1:{port}"), _folder: folder }
+#[tokio::test]
+async fn an_existing_stream_that_may_drop_messages_is_refused() {
+    type Change = fn(&mut stream::Config);
+    let fleet = Fleet::new().await;
+    let good = stream::Config {
+        name: fleet.stream.clone(),
+        subjects: vec![format!("{}.event.*.*", fleet.stream), format!("{}.refused", fleet.stream)],
+        retention: stream::RetentionPolicy::WorkQueue,
+        discard: stream::DiscardPolicy::New,
+        ..stream::Config::default()
+    };
+    let changes: [(Change, &str); 5] = [
+        (|config| config.retention = stream::RetentionPolicy::Limits, "may drop messages"),
+        (|config| config.discard = stream::DiscardPolicy::Old, "may drop messages"),
+        (|config| config.storage = stream::StorageType::Memory, "may drop messages"),
+        (|config| config.max_age = Duration::from_secs(3600), "may drop messages"),
+        (|config| config.subjects.truncate(1), "other replicas or subjects"),
+    ];
+    let client = fleet.client().await;
+    for (change, fault) in changes {
+        let mut config = good.clone();
+        change(&mut config);
+        client.create_stream(config).await.unwrap();
+        let text = failure(APP, &fleet.settings()).await;
+        assert!(text.contains(fault), "{fault}: {text}");
+        client.delete_stream(&fleet.stream).await.unwrap();
     }
+    client.create_stream(good).await.unwrap();
+    fleet.start(APP, &[]).await;
 }
 
-impl Drop for Nats {
-    fn drop(&mut self) {
-        self.process.kill().and_then(|()| self.process.wait()).unwrap();
-    }
+#[tokio::test]
+async fn a_broker_with_a_small_max_payload_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let info = format!("INFO {{\"max_payload\":{}}}\r\nPONG\r\n", 3 * LARGEST_BODY - 1);
+        client.write_all(info.as_bytes()).await.unwrap();
+        sleep(Duration::from_secs(60)).await;
+    });
+
+    let text = failure(APP, &[("NATS_URL", &url)]).await;
+
+    assert!(text.contains("max_payload is 786431"), "{text}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_an_error_at_once_and_not_printed() {
+    let fleet = Fleet::new().await;
+    let (user, rest) = fleet.nats.split_once("://").unwrap().1.split_once(':').unwrap();
+    let (password, address) = rest.split_once('@').unwrap();
+
+    let wrong = format!("nats://{user}:wr0ng-{password}@{address}");
+    let text = failure(APP, &[("NATS_URL", &wrong)]).await;
+    assert!(text.contains("NATS_URL") && text.contains("authorization"), "{text}");
+    assert!(!text.contains(password), "{text}");
+
+    let encoded = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
+    let right = format!("nats://{user}:{encoded}@{address}");
+    fleet.start(APP, &[("NATS_URL", &right)]).await;
+}
+
+#[tokio::test]
+async fn the_app_waits_for_a_broker_that_is_starting() {
+    let mut fleet = Fleet::new().await;
+    let proxy = fleet.proxied().await;
+    proxy.set(Wire::Cut);
+    let recovery = async {
+        sleep(Duration::from_secs(1)).await;
+        proxy.set(Wire::Whole);
+    };
+
+    let (app, ()) = tokio::join!(fleet.start(APP, &[]), recovery);
+
+    assert_received(&app.deliver(new_event().to_string()).await);
 }

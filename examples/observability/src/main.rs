@@ -1,13 +1,13 @@
-//! A host whose deliveries are counted: `WEBHOOK_SECRET=… cargo run -p observability-host`.
+//! The webhook with metrics: `WEBHOOK_SECRET=… cargo run -p observability-host`.
 //!
-//! The webhook's log events become metrics for Prometheus, on a port of their own that the internet
-//! does not see. `alerts.yml` holds the alert rules that go with them.
+//! The webhook's log events become metrics for Prometheus, on a separate port that is not reachable from
+//! the internet. `alerts.yml` has the alert rules.
 //!
 //! | variable         | meaning                               | without it       |
 //! |------------------|---------------------------------------|------------------|
-//! | `WEBHOOK_SECRET` | the token of the provider's dashboard | it does not start |
-//! | `BIND_ADDR`      | where to listen                       | `127.0.0.1:3000` |
-//! | `METRICS_ADDR`   | where to show the metrics             | `127.0.0.1:9464` |
+//! | `WEBHOOK_SECRET` | the token of the provider's dashboard | an error         |
+//! | `BIND_ADDR`      | the address to listen on              | `127.0.0.1:3000` |
+//! | `METRICS_ADDR`   | the address of the metrics            | `127.0.0.1:9464` |
 
 mod deliveries;
 
@@ -25,11 +25,18 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{Layer, fmt, prelude::*};
-use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
-async fn unsubscribed(event: Option<UnsubscribeEvent>) -> Result<Received, ServerError> {
-    let Some(event) = event else { return Ok(Received) };
-    suppression_list::add(&event.data.phone).await?;
+async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
+    match event {
+        Ok(event) => suppression_list::add(&event.data.phone).await?,
+        Err(rejection) if rejection.code() == Code::OtherEvent => {}
+        Err(rejection) => {
+            let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
+            suppression_list::add(&opt_out.phone).await?;
+            return Err(rejection.kept().into());
+        }
+    }
     Ok(Received)
 }
 
@@ -64,7 +71,7 @@ async fn listen(setting: &str, default: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(&address).await.with_context(|| format!("{setting}: {address}"))
 }
 
-/// Stands for the app's own; `quickstart.rs` has one that is more than a file.
+/// Replace it with your app's own; `quickstart.rs` has a database.
 mod suppression_list {
     use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 

@@ -1,4 +1,4 @@
-//! The host as a process: what it counts of real deliveries.
+//! The app as a process: the metrics of real deliveries.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use unsubscribe_webhook::{Credential, testing::conformance};
 const SECRET: &str = "correct-horse-7";
 const EXAMPLE: &str = include_str!("../../event.json");
 
-/// A running host in a folder of its own, ended with the test.
+/// A running app in a temporary folder.
 struct Host {
     child: Child,
     folder: TempDir,
@@ -35,7 +35,7 @@ impl Host {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .expect("the host starts");
+            .expect("the app starts");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut address = |label: &str| {
             let line = lines.next().expect("a line").expect("UTF-8");
@@ -64,8 +64,13 @@ impl Host {
         value.unwrap_or_else(|| panic!("no {name} in {metrics}")).to_owned()
     }
 
-    async fn deliveries(&self, labels: &str) -> String {
-        self.metric(&format!("webhook_deliveries_total{{{labels}}}")).await
+    async fn deliveries(&self, labels: [&str; 5]) -> String {
+        let [outcome, status, code, cause, credential] = labels;
+        self.metric(&format!(
+            "webhook_deliveries_total{{outcome=\"{outcome}\",status=\"{status}\",\
+             code=\"{code}\",cause=\"{cause}\",credential=\"{credential}\"}}"
+        ))
+        .await
     }
 }
 
@@ -78,14 +83,14 @@ impl Drop for Host {
 
 async fn send(request: Request<Body>) -> (u16, String) {
     let client = Client::builder(TokioExecutor::new()).build_http();
-    let answer = client.request(request).await.expect("an answer");
-    let status = answer.status().as_u16();
-    let body = answer.into_body().collect().await.expect("a body").to_bytes();
+    let response = client.request(request).await.expect("a response");
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("a body").to_bytes();
     (status, String::from_utf8(body.into()).expect("UTF-8"))
 }
 
 #[tokio::test]
-async fn the_host_keeps_the_contract() {
+async fn the_app_passes_the_suite() {
     let host = Host::start();
     let address = host.webhook.trim_end_matches("/webhooks/unsubscribe").to_owned();
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
@@ -103,31 +108,45 @@ async fn the_host_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn each_delivery_is_counted_by_what_became_of_it() {
-    const ACCEPTED: &str = r#"outcome="accepted",status="200",code="",credential="0""#;
-    const STRANGER: &str =
-        r#"outcome="unauthenticated",status="401",code="unauthorized",credential="""#;
-    const INVALID: &str = r#"outcome="refused",status="400",code="invalid_field",credential="0""#;
-    const FOREIGN: &str = r#"outcome="refused",status="403",code="foreign_account",credential="0""#;
-    const FAILED: &str = r#"outcome="failed",status="500",code="server_error",credential="0""#;
-    const OTHER: &str = r#"outcome="other_event",status="200",code="other_event",credential="0""#;
+async fn each_delivery_is_counted_by_its_outcome() {
+    // Outcome, status, code, cause and credential, and how many there are in the end.
+    const COUNTS: [([&str; 5], &str); 10] = [
+        (["accepted", "200", "", "", "0"], "2"),
+        (["unauthenticated", "401", "unauthorized", "absent", ""], "1"),
+        (["unauthenticated", "401", "unauthorized", "wrong", ""], "1"),
+        (["unauthenticated", "401", "unauthorized", "duplicate", ""], "0"),
+        (["refused", "400", "invalid_field", "", "0"], "1"),
+        (["refused", "400", "missing_field", "", "0"], "2"),
+        (["refused", "403", "foreign_account", "", "0"], "0"),
+        (["failed", "500", "server_error", "", "0"], "2"),
+        (["not_found", "404", "", "", "0"], "0"),
+        (["not_found", "405", "", "", "0"], "1"),
+    ];
 
     let host = Host::start();
-    // Before anything happened the series are there, so that an increase shows.
-    for labels in [ACCEPTED, STRANGER, INVALID, FOREIGN, FAILED] {
-        assert_eq!(host.deliveries(labels).await, "0", "{labels}");
+    // Registered before the first delivery, so that `increase` sees it.
+    for (labels, _) in COUNTS {
+        assert_eq!(host.deliveries(labels).await, "0", "{labels:?}");
     }
     assert_eq!(host.metric("webhook_lost_total").await, "0");
 
     let last_attempt = EXAMPLE.replace(r#""attempt_number": 1"#, r#""attempt_number": 4"#);
     let invalid = |body: &str| body.replace(r#""id": 4"#, r#""id": 7"#);
+    let unnamed = |body: &str| body.replace(r#""name""#, r#""other""#);
     assert_eq!(host.deliver(SECRET, EXAMPLE).await, 200);
     assert_eq!(host.deliver(SECRET, last_attempt.clone()).await, 200);
     assert_eq!(host.deliver("a-guess", EXAMPLE).await, 401);
-    assert_eq!(host.deliver(SECRET, invalid(EXAMPLE)).await, 400);
+    let without = Request::post(&host.webhook).body(Body::from(EXAMPLE)).expect("a request");
+    assert_eq!(send(without).await.0, 401);
+    let mut get = Request::get(&host.webhook).body(Body::empty()).expect("a request");
+    Credential::token(SECRET).expect("usable").apply_to(&mut get);
+    assert_eq!(send(get).await.0, 405);
     assert_eq!(host.deliver(SECRET, r#"{"name":"sms.delivery"}"#).await, 200);
-    assert_eq!(host.metric("webhook_lost_total").await, "0");
+    assert_eq!(host.deliver(SECRET, unnamed(EXAMPLE)).await, 400);
+    // Kept, so nothing is lost with the last attempt.
     assert_eq!(host.deliver(SECRET, invalid(&last_attempt)).await, 400);
+    assert_eq!(host.metric("webhook_lost_total").await, "0");
+    assert_eq!(host.deliver(SECRET, unnamed(&last_attempt)).await, 400);
     assert_eq!(host.metric("webhook_lost_total").await, "1");
     // The handler fails: its file is a folder now.
     let file = host.folder.path().join("unsubscribed.txt");
@@ -135,12 +154,12 @@ async fn each_delivery_is_counted_by_what_became_of_it() {
     fs::create_dir(&file).expect("a folder");
     assert_eq!(host.deliver(SECRET, EXAMPLE).await, 500);
     assert_eq!(host.metric("webhook_lost_total").await, "1");
-    assert_eq!(host.deliver(SECRET, last_attempt).await, 500);
+    assert_eq!(host.deliver(SECRET, invalid(&last_attempt)).await, 500);
     assert_eq!(host.metric("webhook_lost_total").await, "2");
 
-    for (labels, count) in
-        [(ACCEPTED, "2"), (STRANGER, "1"), (INVALID, "2"), (FAILED, "2"), (OTHER, "1")]
-    {
-        assert_eq!(host.deliveries(labels).await, count, "{labels}");
+    for (labels, count) in COUNTS {
+        assert_eq!(host.deliveries(labels).await, count, "{labels:?}");
     }
+    let other_event = ["other_event", "200", "other_event", "", "0"];
+    assert_eq!(host.deliveries(other_event).await, "1");
 }

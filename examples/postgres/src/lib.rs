@@ -1,7 +1,8 @@
 //! A host on PostgreSQL: any number of replicas store each event once.
 //!
 //! Copy the crate and make it yours. `list.rs` is the suppression list, `migrations/` its tables,
-//! `process.rs` what a process needs; the two routes are here.
+//! `process.rs` what a process needs; the two routes are here. `bin/reconcile/` adds what
+//! only the provider's own list has.
 
 mod list;
 pub mod process;
@@ -12,7 +13,9 @@ use axum::{
     routing::{get, post},
 };
 use serde::Serialize;
-use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{
+    Code, OptOut, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
+};
 
 pub use crate::list::SuppressionList;
 
@@ -25,27 +28,29 @@ pub fn router(list: SuppressionList, provider: WebhookAuth, sender: WebhookAuth)
         .with_state(list)
 }
 
-/// 200 after the commit, and 500 if it cannot be had in time: then the provider tries again.
+/// 200 after the commit, and 500 if it cannot be had in time: then the provider tries again. What was refused is
+/// stored as well, and 400 or 403 all the same.
 async fn unsubscribed(
     State(list): State<SuppressionList>,
     event: Result<UnsubscribeEvent, Rejection>,
 ) -> Result<Received, ServerError> {
     match event {
         Ok(event) => {
-            list.add(&event).await.inspect_err(|_| {
-                if event.is_last_attempt() == Some(true) {
-                    tracing::error!(id = %event.id, "the last attempt could not be stored");
-                }
-            })?;
+            list.add(&event).await?;
             Ok(Received)
         }
         // Another of the account's events: acknowledged, or it would be sent four times.
-        Err(rejection) if rejection.is_other_event() => Ok(Received),
+        Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
         Err(rejection) => {
-            if let Some(body) = rejection.body() {
-                list.put_aside(body, rejection.code(), rejection.pointer()).await?;
+            let Some(body) = rejection.body() else { return Err(rejection.into()) };
+            let (code, pointer) = (rejection.code().as_str(), rejection.pointer());
+            if let Some(OptOut { phone, user_id, id, .. }) = rejection.opt_out() {
+                list.add_opt_out(phone, *user_id, *id, body, code, pointer).await?;
+                return Err(rejection.kept().into());
             }
-            Err(rejection.into()) // answers as itself: 400 or 403
+            // A person has to look at it, so the log reports a last attempt as lost.
+            list.put_aside(body, code, pointer).await?;
+            Err(rejection.into())
         }
     }
 }
@@ -55,14 +60,18 @@ async fn suppressed(
     State(list): State<SuppressionList>,
     Path(phone): Path<String>,
 ) -> Result<Json<Lookup>, ServerError> {
-    let accounts = list.accounts(&phone).await?;
-    Ok(Json(Lookup { phone, suppressed: !accounts.is_empty(), accounts }))
+    let rows = list.accounts(&phone).await?;
+    let (suppressed, every_account) = (!rows.is_empty(), rows.contains(&None));
+    let accounts = rows.into_iter().flatten().collect();
+    Ok(Json(Lookup { phone, suppressed, every_account, accounts }))
 }
 
 #[derive(Serialize)]
 struct Lookup {
     phone: String,
     suppressed: bool,
+    /// Whether no account may text the number: the account was not known.
+    every_account: bool,
     /// The accounts (`user_id`) that the person unsubscribed from.
     accounts: Vec<i64>,
 }

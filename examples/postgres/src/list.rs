@@ -11,6 +11,7 @@ use sqlx::{
 };
 use tokio::time::{sleep, timeout};
 use unsubscribe_webhook::UnsubscribeEvent;
+use uuid::Uuid;
 
 use crate::process::{required, setting};
 
@@ -53,6 +54,8 @@ impl SuppressionList {
     /// is set to report commits before they are on the disk.
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
         let options: PgConnectOptions = url.parse().context("no PostgreSQL URL")?;
+        // Or each start would log that the migrations' own table exists.
+        let options = options.options([("client_min_messages", "warning")]);
         timeout(START, prepare(&options)).await.context("the database is not ready in time")??;
         let bound = STATEMENT.as_millis().to_string();
         let pool = PgPoolOptions::new()
@@ -62,7 +65,7 @@ impl SuppressionList {
         Ok(Self { pool })
     }
 
-    /// Stores an event and its number, once however often it comes. It is on the disk when this
+    /// Stores an event and its opt-out, once however often it comes. It is on the disk when this
     /// returns `Ok`; after an error it may be (its confirmation was lost) or may not.
     ///
     /// # Errors
@@ -74,23 +77,23 @@ impl SuppressionList {
         // that was subscribed again in the meantime stays so.
         let statement = sqlx::query(
             "WITH new AS (
-                 INSERT INTO inbox (event_id, event) VALUES ($1, $2)
-                 ON CONFLICT (event_id) DO NOTHING
-                 RETURNING event_id
+                 INSERT INTO inbox (event_id, phone, user_id, event) VALUES ($1, $2, $3, $4)
+                 ON CONFLICT DO NOTHING
+                 RETURNING event_id, phone, user_id
              )
              INSERT INTO suppression (phone, user_id, event_id)
-             SELECT $3, $4, event_id FROM new
-             ON CONFLICT (phone, user_id) DO NOTHING",
+             SELECT phone, user_id, event_id FROM new
+             ON CONFLICT DO NOTHING",
         )
         .bind(event.id)
-        .bind(serde_json::to_string(event)?)
         .bind(key(&event.data.phone))
-        .bind(event.data.user_id);
+        .bind(event.data.user_id)
+        .bind(serde_json::to_string(event)?);
         self.run(statement).await?;
         Ok(())
     }
 
-    /// Keeps an authentic body that could not be read, once however often it comes.
+    /// Stores an authentic body that was refused as a dead letter, once however often it comes.
     ///
     /// # Errors
     ///
@@ -101,30 +104,121 @@ impl SuppressionList {
         code: &str,
         pointer: Option<&str>,
     ) -> anyhow::Result<()> {
+        self.refused(body, code, pointer, None, None, None).await
+    }
+
+    /// Does what [`put_aside`](Self::put_aside) does, and in the same transaction adds the number that
+    /// can be read from the body, for its account or, without one, for every account.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds.
+    pub async fn add_opt_out(
+        &self,
+        phone: &str,
+        user_id: Option<i64>,
+        id: Option<Uuid>,
+        body: &[u8],
+        code: &str,
+        pointer: Option<&str>,
+    ) -> anyhow::Result<()> {
+        self.refused(body, code, pointer, Some(key(phone)), user_id, id).await
+    }
+
+    async fn refused(
+        &self,
+        body: &[u8],
+        code: &str,
+        pointer: Option<&str>,
+        phone: Option<String>,
+        user_id: Option<i64>,
+        id: Option<Uuid>,
+    ) -> anyhow::Result<()> {
         let statement = sqlx::query(
-            "INSERT INTO dead_letter (fingerprint, body, code, pointer)
-             VALUES (sha256($1), $2, $3, $4)
-             ON CONFLICT (fingerprint) DO NOTHING",
+            "WITH new AS (
+                 INSERT INTO dead_letter (fingerprint, body, code, pointer)
+                 VALUES (sha256($1), $2, $3, $4)
+                 ON CONFLICT DO NOTHING
+                 RETURNING fingerprint
+             )
+             INSERT INTO suppression (phone, user_id, event_id)
+             SELECT $5, $6, $7 FROM new WHERE $5 IS NOT NULL
+             ON CONFLICT DO NOTHING",
         )
         .bind(without_attempt(body))
         .bind(body)
         .bind(code)
-        .bind(pointer);
+        .bind(pointer)
+        .bind(phone)
+        .bind(user_id)
+        .bind(id);
         self.run(statement).await?;
         Ok(())
     }
 
-    /// The accounts that may not text a number, in ascending order.
+    /// The accounts that may not text a number, in ascending order; `None` at the end is every account.
     ///
     /// # Errors
     ///
     /// If the database fails, or does not answer in 1.5 seconds. Then do not text.
-    pub async fn accounts(&self, phone: &str) -> anyhow::Result<Vec<i64>> {
+    pub async fn accounts(&self, phone: &str) -> anyhow::Result<Vec<Option<i64>>> {
         let statement =
             sqlx::query("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
                 .bind(key(phone));
         let rows = self.run(statement).await?;
         Ok(rows.iter().map(|row| row.get("user_id")).collect())
+    }
+
+    /// Adds those of the provider's own list (numbers, and when each was added to it, in Unix seconds) that
+    /// are missing for an account, and returns how many they were; with `dry_run`, it only counts them.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds.
+    pub async fn add_missing(
+        &self,
+        entries: &[(String, Option<i64>)],
+        account: i64,
+        dry_run: bool,
+    ) -> anyhow::Result<u64> {
+        let (phones, times): (Vec<&str>, Vec<Option<i64>>) =
+            entries.iter().map(|(phone, added_at)| (&**phone, *added_at)).unzip();
+        let rows = self
+            .run(
+                sqlx::query(
+                    "WITH missing AS (
+                         SELECT phone, min(added_at) AS added_at
+                         FROM unnest($1::text[], $2::bigint[]) AS listed (phone, added_at)
+                         WHERE NOT EXISTS (
+                             SELECT FROM suppression WHERE suppression.phone = listed.phone
+                             AND (user_id = $3 OR user_id IS NULL)
+                         )
+                         GROUP BY phone
+                     ), added AS (
+                         INSERT INTO suppression (phone, user_id, source, provider_added_at)
+                         SELECT phone, $3, 'provider_list', to_timestamp(added_at)
+                         FROM missing WHERE NOT $4
+                         ON CONFLICT DO NOTHING
+                     )
+                     SELECT count(*) FROM missing",
+                )
+                .bind(phones)
+                .bind(times)
+                .bind(account)
+                .bind(dry_run),
+            )
+            .await?;
+        Ok(rows[0].get::<i64, _>(0).unsigned_abs())
+    }
+
+    /// Whether an account has numbers on the list.
+    ///
+    /// # Errors
+    ///
+    /// If the database fails, or does not answer in 1.5 seconds.
+    pub async fn has_numbers_of(&self, account: i64) -> anyhow::Result<bool> {
+        let statement = sqlx::query("SELECT FROM suppression WHERE user_id = $1 LIMIT 1");
+        Ok(!self.run(statement.bind(account)).await?.is_empty())
     }
 
     async fn run(&self, statement: Query<'_, Postgres, PgArguments>) -> anyhow::Result<Vec<PgRow>> {

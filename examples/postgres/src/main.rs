@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     log();
     let (provider, secret) = (provider()?, required("LOOKUP_SECRET")?);
     ensure!(secret != required("WEBHOOK_SECRET")?, "LOOKUP_SECRET is WEBHOOK_SECRET");
-    let sender = WebhookAuth::with(Credential::bearer(secret).context("LOOKUP_SECRET")?);
+    let sender = WebhookAuth::from_credential(Credential::bearer(secret).context("LOOKUP_SECRET")?);
     let list = SuppressionList::from_env().await?;
     serve(router(list, provider, sender)).await
 }

@@ -25,7 +25,7 @@ pub fn provider() -> anyhow::Result<WebhookAuth> {
     let auth = WebhookAuth::try_new(required("WEBHOOK_SECRET")?).context("WEBHOOK_SECRET")?;
     Ok(match setting("WEBHOOK_ACCOUNT")? {
         Some(account) => {
-            auth.allow_users([account.parse().context("WEBHOOK_ACCOUNT is no integer")?])
+            auth.allow_accounts([account.parse().context("WEBHOOK_ACCOUNT is no integer")?])
         }
         None => auth,
     })

@@ -45,7 +45,7 @@ async fn four_replicas_store_each_event_once() {
     assert_eq!(database.count("dead_letter").await, 0);
     for event in events {
         let row = sqlx::query(
-            "SELECT event, phone, user_id FROM inbox JOIN suppression USING (event_id)
+            "SELECT event, phone, user_id FROM inbox JOIN suppression USING (event_id, phone, user_id)
              WHERE event_id = $1",
         )
         .bind(event["id"].as_str().unwrap().parse::<Uuid>().unwrap())
@@ -79,8 +79,10 @@ async fn an_answer_waits_for_the_commit() {
         let event = new_event();
         // Another replica is about to store the event, or to fail.
         database.connection.execute("BEGIN").await.unwrap();
-        sqlx::query("INSERT INTO inbox (event_id, event) VALUES ($1, '')")
+        sqlx::query("INSERT INTO inbox (event_id, phone, user_id, event) VALUES ($1, $2, $3, '')")
             .bind(event["id"].as_str().unwrap().parse::<Uuid>().unwrap())
+            .bind(event["data"]["phone"].as_str().unwrap())
+            .bind(event["data"]["user_id"].as_i64().unwrap())
             .execute(&mut database.connection)
             .await
             .unwrap();
@@ -195,6 +197,112 @@ async fn a_number_that_was_subscribed_again_stays_so_when_an_old_event_comes_aga
     another["id"] = json!(Uuid::new_v4().to_string());
     assert_received(&host.deliver(another.to_string()).await);
     assert_eq!(database.count("suppression").await, 1);
+}
+
+#[tokio::test]
+async fn an_id_that_comes_again_with_another_number_or_account_is_another_opt_out() {
+    let mut database = Database::create().await;
+    let host = host(&database).await;
+    let mut event = new_event_with_id("ef58b437-1319-4b0c-961b-17214cf1cf32");
+    for (phone, user_id) in [("+4911100001", 2), ("+4911100002", 2), ("+4911100002", 7)] {
+        event["data"]["phone"] = json!(phone);
+        event["data"]["user_id"] = json!(user_id);
+        for attempt in [1, 1, 2] {
+            event["attempt_number"] = json!(attempt);
+            assert_received(&host.deliver(event.to_string()).await);
+        }
+    }
+
+    assert_eq!(look_up(&host, "+4911100001").await, [2]);
+    assert_eq!(look_up(&host, "+4911100002").await, [2, 7]);
+    assert_eq!(database.count("inbox").await, 3);
+    // As above: what was stored before comes again, and changes nothing.
+    database.connection.execute("DELETE FROM suppression").await.unwrap();
+    assert_received(&host.deliver(event.to_string()).await);
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn the_number_of_a_refused_body_is_on_the_list() {
+    let mut database = Database::create().await;
+    let host = host(&database).await;
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut event = new_event();
+        change(&mut event);
+        let phone = event["data"]["phone"].as_str().map(str::to_owned).unwrap_or_default();
+        (phone, event.to_string().into_bytes())
+    };
+    let (latin_phone, latin) = changed(&|event| event["data"]["campaign_code"] = json!("~"));
+    let latin = latin.into_iter().map(|byte| if byte == b'~' { 0xfc } else { byte }).collect();
+    let said = [
+        changed(&|event| event["data"]["additional_data"] = json!([])),
+        changed(&|event| event["data"]["additional_data"]["reason"] = Value::Null),
+        changed(&|event| event["data"]["additional_data"]["reason"]["id"] = json!(7)),
+        changed(&|event| _ = event["data"].as_object_mut().unwrap().remove("short_link_code")),
+        changed(&|event| event["attempts_total"] = json!(5)),
+        (latin_phone, latin),
+    ];
+    let not_said = [
+        changed(&|event| event["data"]["phone"] = json!(4_911_100_001_i64)),
+        changed(&|event| _ = event.as_object_mut().unwrap().remove("name")),
+    ];
+
+    // And again: once is enough.
+    for (phone, body) in said.iter().chain(&said) {
+        let answer = host.deliver(body.clone()).await;
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        assert_eq!(look_up(&host, phone).await, [2]);
+    }
+    for (phone, body) in &not_said {
+        assert_eq!(host.deliver(body.clone()).await.status, 400);
+        assert!(phone.is_empty() || look_up(&host, phone).await.is_empty());
+    }
+    assert_eq!(database.count("suppression WHERE event_id IS NOT NULL").await, 6);
+    assert_eq!(database.count("dead_letter").await, 8);
+    assert_eq!(database.count("inbox").await, 0);
+
+    // A number that was subscribed again stays so when the next attempt comes.
+    database.connection.execute("DELETE FROM suppression").await.unwrap();
+    let next = String::from_utf8(said[0].1.clone()).unwrap();
+    let next = next.replace("\"attempt_number\":1", "\"attempt_number\":2");
+    assert_eq!(host.deliver(next).await.status, 400);
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn a_number_without_an_account_holds_for_every_account() {
+    let database = Database::create().await;
+    let host = host(&database).await;
+    let body = r#"{"name": "phone.unsubscribe", "data": {"phone": "+4911100001"}}"#;
+    for body in [body.to_owned(), body.replace('}', " }")] {
+        assert_refused(&host.deliver(body).await, 400, "missing_field");
+    }
+
+    let answer = host.look_up("+4911100001", &format!("Bearer {LOOKUP_SECRET}")).await;
+
+    let lookup: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        lookup,
+        json!({"phone": "+4911100001", "suppressed": true, "every_account": true, "accounts": []})
+    );
+}
+
+#[tokio::test]
+async fn tables_of_the_first_version_are_brought_up_to_date() {
+    let mut database = Database::create().await;
+    let mut first = sqlx::migrate!();
+    first.migrations = first.migrations.iter().take(1).cloned().collect();
+    first.run(&mut database.connection).await.unwrap();
+    let rows = "INSERT INTO inbox (event_id, event) SELECT gen_random_uuid(), '' FROM generate_series(1, 3);
+        INSERT INTO suppression (phone, user_id, event_id) VALUES ('+4911100001', 2, gen_random_uuid())";
+    database.connection.execute(rows).await.unwrap();
+
+    let host = host(&database).await;
+
+    assert_eq!(look_up(&host, "+4911100001").await, [2]);
+    assert_eq!(database.count("suppression WHERE source = 'webhook'").await, 1);
+    assert_received(&host.deliver(new_event().to_string()).await);
+    assert_eq!(database.count("inbox").await, 4);
 }
 
 #[tokio::test]
@@ -453,6 +561,7 @@ async fn look_up(host: &Process, phone: &str) -> Vec<Value> {
     assert_eq!(lookup["phone"], phone);
     let accounts = lookup["accounts"].as_array().unwrap().clone();
     assert_eq!(lookup["suppressed"], !accounts.is_empty());
+    assert_eq!(lookup["every_account"], false);
     accounts
 }
 

@@ -1,12 +1,12 @@
-//! One worker of the fleet: `NATS_URL=… DATABASE_URL=… cargo run --bin jetstream-worker`.
+//! One worker: `NATS_URL=… DATABASE_URL=… cargo run --bin jetstream-worker`.
 //!
 //! | variable          | meaning                                                 | without it         |
 //! |-------------------|---------------------------------------------------------|--------------------|
 //! | `NATS_URL`        | `nats://user:password@host:port`                        | an error           |
 //! | `DATABASE_URL`    | `postgres://user:password@host/database`                | an error           |
 //! | `STREAM`          | the stream's name                                       | `unsubscribe`      |
-//! | `STREAM_REPLICAS` | as the hosts have it                                    | 1                  |
-//! | `WORKER_SUBJECT`  | the part to take, such as `unsubscribe.event.3.*`       | the whole stream   |
+//! | `STREAM_REPLICAS` | the same as for the app                                 | 1                  |
+//! | `WORKER_SUBJECT`  | the subject to consume, such as `unsubscribe.event.3.*` | the whole stream   |
 //! | `POOL_SIZE`       | connections to the database                             | 10                 |
 
 use anyhow::Context;
@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     let list = SuppressionList::from_env().await?;
     let broker = Broker::from_env().await?;
     let subject = setting("WORKER_SUBJECT")?;
-    // What the broker refuses now it would refuse for ever.
+    // An invalid subject is an error at start-up, not a retry without an end.
     broker.consumer(subject.as_deref()).await.context("WORKER_SUBJECT")?;
     println!("Working");
     worker::work(&broker, subject.as_deref(), &list, stopped()).await;

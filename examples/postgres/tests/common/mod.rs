@@ -224,7 +224,7 @@ pub async fn failure(program: &str, settings: &[(&str, &str)]) -> String {
 
 #[track_caller]
 pub fn assert_received(answer: &Answer) {
-    assert_eq!((answer.status, &*answer.body), (200, "Webhook received"));
+    assert_eq!((answer.status, &*answer.body), (200, "Webhook received\n"));
 }
 
 /// Asserts the code of a refusal, and that it came within the two seconds that a host has.

@@ -1,0 +1,231 @@
+//! A client of the provider's own list, `GET /blocked_numbers`.
+//!
+//! Nothing that it says in errors and logs holds the API key, a phone number or a URL: the URL of a page may
+//! name a number.
+
+use std::{
+    collections::HashSet,
+    ops::RangeInclusive,
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context, anyhow, ensure};
+use httpdate::parse_http_date;
+use reqwest::{
+    Client, StatusCode,
+    header::{ACCEPT, HeaderValue, RETRY_AFTER},
+    redirect,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::sleep;
+use url::{Host, Url};
+
+const KEY: &str = "x-lox24-auth-token";
+
+const CONNECT: Duration = Duration::from_secs(10);
+/// For a page, from the first byte sent to the last one read.
+const WHOLE_REQUEST: Duration = Duration::from_secs(30);
+const ATTEMPTS: u32 = 4;
+/// Before the second attempt, then doubled.
+const BACKOFF: Duration = Duration::from_secs(1);
+/// Of a `Retry-After`. A blocked address waits for ten minutes, which a timer's next run does as well.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
+const LARGEST_PAGE: usize = 16 * 1024 * 1024;
+const MOST_PAGES: usize = 100_000;
+
+/// What PostgreSQL can hold, and more than can be: a wrong time must not cost the number.
+const TIMES: RangeInclusive<i64> = 0..=253_402_300_799;
+
+/// Unsubscribed by form; 1 is blocked by the customer.
+const UNSUBSCRIBED: i64 = 2;
+
+/// The pages of the list, one after another.
+pub(crate) struct BlockedNumbers {
+    client: Client,
+    key: HeaderValue,
+    next: Option<Url>,
+    visited: HashSet<Url>,
+    all_types: bool,
+}
+
+/// A page of the list.
+#[derive(Default)]
+pub(crate) struct Page {
+    /// How many entries it has, of whatever type and format.
+    pub(crate) read: u64,
+    /// The numbers, and when each was added, in Unix seconds.
+    pub(crate) entries: Vec<(String, Option<i64>)>,
+    /// How many have no number in E.164 format.
+    pub(crate) invalid: u64,
+    /// How many entries the whole list has.
+    pub(crate) total: u64,
+}
+
+impl BlockedNumbers {
+    /// The list below a base URL, for an API key (`CLIENT:KEY`); only numbers that were unsubscribed, unless
+    /// `all_types`.
+    pub(crate) fn new(base: &str, key: &SecretString, all_types: bool) -> anyhow::Result<Self> {
+        let mut url: Url = base.parse().context("the API's URL is invalid")?;
+        let loopback = match url.host() {
+            Some(Host::Domain(name)) => name == "localhost",
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            None => false,
+        };
+        let https = url.scheme() == "https";
+        ensure!(
+            https || url.scheme() == "http" && loopback,
+            "the API's URL must be https://: the key must not travel in plain text"
+        );
+        url.path_segments_mut()
+            .map_err(|()| anyhow!("the API's URL has no path"))?
+            .pop_if_empty()
+            .push("blocked_numbers");
+        url.set_query((!all_types).then(|| format!("type={UNSUBSCRIBED}")).as_deref());
+
+        let secret = key.expose_secret();
+        let two_parts = secret.split_once(':').is_some_and(|(client, key)| {
+            !client.is_empty() && !key.is_empty() && !secret.contains(char::is_whitespace)
+        });
+        ensure!(two_parts, "the API key is not of the form CLIENT:KEY");
+        let mut key = HeaderValue::from_str(secret).context("the API key is unusable")?;
+        key.set_sensitive(true);
+
+        let client = Client::builder()
+            .connect_timeout(CONNECT)
+            .timeout(WHOLE_REQUEST)
+            // The key would go along.
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("unsubscribe-webhook-reconcile/", env!("CARGO_PKG_VERSION")));
+        // A proxy is another machine; https:// goes through it as it is.
+        let client = if https { client.https_only(true) } else { client.no_proxy() };
+        let client = client.build().context("no HTTP client")?;
+        Ok(Self { client, key, next: Some(url), visited: HashSet::new(), all_types })
+    }
+
+    /// The next page; `None` after the last one. After an error the list was not read to its end.
+    pub(crate) async fn next_page(&mut self) -> anyhow::Result<Option<Page>> {
+        let Some(url) = self.next.take() else { return Ok(None) };
+        let body = self.get(&url).await?;
+        // Without serde's message, which may quote a number.
+        let collection: Collection = serde_json::from_slice(&body)
+            .ok()
+            .context("a page of the list is not a Hydra collection")?;
+
+        if let Some(next) = collection.view.and_then(|view| view.next) {
+            let mut next = url.join(&next).ok().context("hydra:next is no URL")?;
+            next.set_fragment(None);
+            ensure!(next.origin() == url.origin(), "hydra:next is on another origin: not followed");
+            self.visited.insert(url);
+            ensure!(
+                !self.visited.contains(&next),
+                "hydra:next is a page that was read before: a loop"
+            );
+            ensure!(self.visited.len() < MOST_PAGES, "the list has no end");
+            self.next = Some(next);
+        }
+        let mut page = Page {
+            read: collection.members.len() as u64,
+            total: collection.total,
+            ..Page::default()
+        };
+        for member in &collection.members {
+            // The query asks for one type; a server that ignores it must not add another.
+            if !self.all_types && member["type"].as_i64().is_some_and(|kind| kind != UNSUBSCRIBED) {
+                continue;
+            }
+            let added_at = member["added_at"].as_i64().filter(|time| TIMES.contains(time));
+            match member["number"].as_str().filter(|number| is_number(number)) {
+                Some(number) => page.entries.push((number.to_owned(), added_at)),
+                None => page.invalid += 1,
+            }
+        }
+        Ok(Some(page))
+    }
+
+    async fn get(&self, url: &Url) -> anyhow::Result<Vec<u8>> {
+        let mut backoff = BACKOFF;
+        for attempt in 1.. {
+            let (reason, wait) = match self.attempt(url).await {
+                Ok(body) => return Ok(body),
+                Err(Failure::Temporary(reason, wait)) => (reason, wait.unwrap_or(backoff)),
+                Err(Failure::Permanent(error)) => return Err(error),
+            };
+            ensure!(attempt < ATTEMPTS, "{ATTEMPTS} attempts failed, the last one with: {reason}");
+            ensure!(wait <= LONGEST_WAIT, "{reason}, to be tried again in {} s", wait.as_secs());
+            tracing::warn!("attempt {attempt}: {reason}; trying again in {} s", wait.as_secs());
+            sleep(wait).await;
+            backoff *= 2;
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    async fn attempt(&self, url: &Url) -> Result<Vec<u8>, Failure> {
+        let request = self.client.get(url.clone()).header(KEY, self.key.clone());
+        let mut response = request.header(ACCEPT, "application/ld+json").send().await?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            let wait = response.headers().get(RETRY_AFTER).and_then(retry_after);
+            return Err(Failure::Temporary(status.to_string(), wait));
+        }
+        if status != StatusCode::OK {
+            return Err(Failure::Permanent(anyhow!("the response is {status}")));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LARGEST_PAGE {
+                return Err(Failure::Permanent(anyhow!("a page exceeds {LARGEST_PAGE} bytes")));
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Why an attempt failed, and how long the server wants to be left alone.
+enum Failure {
+    Temporary(String, Option<Duration>),
+    Permanent(anyhow::Error),
+}
+
+impl From<reqwest::Error> for Failure {
+    fn from(error: reqwest::Error) -> Self {
+        let causes = anyhow::Error::from(error.without_url());
+        Self::Temporary(format!("{causes:#}"), None)
+    }
+}
+
+/// Seconds, or a date.
+fn retry_after(value: &HeaderValue) -> Option<Duration> {
+    let value = value.to_str().ok()?;
+    let seconds = value.parse().ok().map(Duration::from_secs);
+    seconds.or_else(|| {
+        let date = parse_http_date(value).ok()?;
+        Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+    })
+}
+
+fn is_number(text: &str) -> bool {
+    text.strip_prefix('+').is_some_and(|digits| {
+        (4..=20).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
+    })
+}
+
+#[derive(Deserialize)]
+struct Collection {
+    // One by one, so that an entry in another format does not hide the rest.
+    #[serde(rename = "hydra:member")]
+    members: Vec<Value>,
+    #[serde(rename = "hydra:totalItems")]
+    total: u64,
+    #[serde(rename = "hydra:view")]
+    view: Option<View>,
+}
+
+#[derive(Deserialize)]
+struct View {
+    #[serde(rename = "hydra:next")]
+    next: Option<String>,
+}

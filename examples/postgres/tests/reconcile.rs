@@ -1,0 +1,443 @@
+//! `reconcile` as a process, on a real PostgreSQL and a stand-in of the provider's API.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{
+    convert::Infallible,
+    io::Error,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
+use common::{Database, command};
+use futures_util::stream;
+use http::{Request, StatusCode, header::LOCATION};
+use postgres_host::SuppressionList;
+use serde_json::{Value, json};
+use sqlx::{Executor, Row};
+use tokio::net::TcpListener;
+use tower::service_fn;
+
+const RECONCILE: &str = env!("CARGO_BIN_EXE_reconcile");
+const KEY: &str = "4711:k3y-of-the-api";
+const FIRST: &str = "/blocked_numbers?type=2";
+
+#[tokio::test]
+async fn what_is_missing_is_added_from_all_pages() {
+    let mut database = database().await;
+    let rows = "('+4911100001', 2, 'webhook'), ('+4911100002', NULL, 'webhook'), ('+4911100003', 7, 'webhook')";
+    database
+        .execute(&format!("INSERT INTO suppression (phone, user_id, source) VALUES {rows}"))
+        .await;
+    // References that are resolved in three ways; the last page says null, as some do.
+    let provider = Provider::start(|path| match path {
+        FIRST => page(&["+4911100001", "+4911100002"], 6, Some("/blocked_numbers?type=2&page=2")),
+        "/blocked_numbers?type=2&page=2" => {
+            page(&["+4911100003", "+4911100004"], 6, Some("?page=3#a"))
+        }
+        "/blocked_numbers?page=3" => page(&["+4911100005", "+4911100005"], 6, None),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    });
+    let provider = provider.await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!(output.stdout, summary(6, 3, 3, 3));
+    assert_eq!((output.code, &*output.stderr), (1, ""));
+    assert_eq!(provider.paths().len(), 3);
+    let added = database.rows("source = 'provider_list'").await;
+    let number = |phone: &str| (phone.to_owned(), Some(2), Some(1_700_000_000));
+    assert_eq!(added, [number("+4911100003"), number("+4911100004"), number("+4911100005")]);
+
+    // And is known from then on.
+    let output = database.reconcile(&provider, &[]).await;
+    assert_eq!(output.stdout, summary(6, 6, 0, 0));
+    assert_eq!(output.code, 0);
+    assert_eq!(database.rows("true").await.len(), 6);
+}
+
+#[tokio::test]
+async fn a_dry_run_changes_nothing() {
+    let mut database = database().await;
+    database.execute("INSERT INTO suppression (phone, user_id) VALUES ('+4911100001', 2)").await;
+    let provider = Provider::start(|_| page(&["+4911100001", "+4911100002"], 2, None)).await;
+
+    let output = database.reconcile(&provider, &["--dry-run"]).await;
+
+    assert_eq!(output.stdout, summary(2, 1, 1, 0));
+    assert_eq!((output.code, &*output.stderr), (1, ""));
+    assert_eq!(database.rows("true").await, [("+4911100001".to_owned(), Some(2), None)]);
+}
+
+#[tokio::test]
+async fn errors_in_the_middle_are_tried_again() {
+    let database = database().await;
+    let attempts = Mutex::new(0);
+    let provider = Provider::start(move |path| {
+        if path == FIRST {
+            return page(&["+4911100001"], 2, Some("?page=2"));
+        }
+        let mut attempts = attempts.lock().unwrap();
+        *attempts += 1;
+        match *attempts {
+            1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            2 => {
+                // The connection breaks in the middle of the body.
+                let parts = [Ok(Bytes::from("{\"hydra:member\"")), Err(Error::other("broken"))];
+                Body::from_stream(stream::iter(parts)).into_response()
+            }
+            _ => page(&["+4911100002"], 2, None),
+        }
+    });
+    let provider = provider.await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, output.stdout), (1, summary(2, 0, 2, 2)));
+    assert!(
+        output.stderr.contains("503 Service Unavailable; trying again in 1 s"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(provider.paths().len(), 4);
+}
+
+#[tokio::test]
+async fn an_error_that_stays_is_a_failure_and_what_was_read_is_kept() {
+    let mut database = database().await;
+    let provider = Provider::start(|path| match path {
+        FIRST => page(&["+4911100001"], 2, Some("?page=2")),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    });
+    let provider = provider.await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, output.stdout), (2, summary(1, 0, 1, 1)));
+    assert!(
+        output.stderr.contains("4 attempts failed, the last one with: 500"),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(provider.paths().len(), 5);
+    assert_eq!(database.rows("true").await.len(), 1);
+}
+
+#[tokio::test]
+async fn retry_after_is_obeyed_within_bounds() {
+    let database = database().await;
+    let asked = Mutex::new(0);
+    let provider = Provider::start(move |_| {
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        match *asked {
+            1 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3")]).into_response(),
+            _ => page(&[], 0, None),
+        }
+    });
+    let provider = provider.await;
+    let start = Instant::now();
+    assert_eq!(database.reconcile(&provider, &[]).await.code, 0);
+    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
+
+    let far = "Fri, 31 Dec 9999 23:59:59 GMT";
+    for wait in ["600", far] {
+        let blocked =
+            move |_: &str| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", wait)]).into_response();
+        let provider = Provider::start(blocked).await;
+        let output = database.reconcile(&provider, &[]).await;
+        assert_eq!(output.code, 2);
+        assert!(
+            output.stderr.contains("429 Too Many Requests, to be tried again in"),
+            "{}",
+            output.stderr
+        );
+        assert_eq!(provider.paths().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_get_better_is_not_tried_again() {
+    let database = database().await;
+    let elsewhere = Provider::start(|_| page(&["+4911100001"], 1, None)).await;
+    let target = format!("{}{FIRST}", elsewhere.url);
+    let redirect = move |_: &str| (StatusCode::FOUND, [(LOCATION, target.clone())]).into_response();
+    let answers: [(Answer, &str); 5] = [
+        (Box::new(|_| StatusCode::UNAUTHORIZED.into_response()), "the response is 401"),
+        (Box::new(redirect), "the response is 302"),
+        (Box::new(|_| Json(json!(["+4911100001"])).into_response()), "not a Hydra collection"),
+        (Box::new(|_| "+4911100001".into_response()), "not a Hydra collection"),
+        (Box::new(|_| vec![b' '; 17 << 20].into_response()), "a page exceeds"),
+    ];
+    for (answer, words) in answers {
+        let provider = Provider::start(answer).await;
+        let output = database.reconcile(&provider, &[]).await;
+        assert_eq!((output.code, output.stdout), (2, summary(0, 0, 0, 0)), "{words}");
+        assert!(output.stderr.contains(words), "{words}: {}", output.stderr);
+        assert_eq!(provider.paths().len(), 1, "{words}");
+    }
+    assert_eq!(elsewhere.paths().len(), 0);
+}
+
+#[tokio::test]
+async fn a_loop_of_pages_ends() {
+    let database = database().await;
+    let provider = Provider::start(|path| match path {
+        FIRST => page(&["+4911100001"], 9, Some("?page=2")),
+        _ => page(&["+4911100002"], 9, Some(&format!("{FIRST}#again"))),
+    });
+    let provider = provider.await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, provider.paths().len()), (2, 2));
+    assert!(output.stderr.contains("a loop"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn the_key_stays_on_its_origin() {
+    let database = database().await;
+    let elsewhere = Provider::start(|_| page(&[], 0, None)).await;
+    let address = elsewhere.url.strip_prefix("http:").unwrap();
+    let localhost = elsewhere.url.replace("127.0.0.1", "localhost");
+    for next in [&elsewhere.url, address, &localhost, "https://api.lox24.eu/blocked_numbers?page=2"]
+    {
+        let next = next.to_owned();
+        let provider = Provider::start(move |_| page(&["+4911100001"], 2, Some(&next))).await;
+        let output = database.reconcile(&provider, &[]).await;
+        assert_eq!(output.code, 2);
+        assert!(output.stderr.contains("another origin"), "{}", output.stderr);
+    }
+    assert_eq!(elsewhere.paths().len(), 0);
+}
+
+#[tokio::test]
+async fn entries_in_another_format_are_counted_and_hide_no_other() {
+    let mut database = database().await;
+    let provider = Provider::start(|_| {
+        let entry = |number: Value, added_at: Value| json!({"number": number, "type": 2, "added_at": added_at});
+        let at = json!(1_700_000_000);
+        let wrong = [
+            "4911100001",
+            "+49111x",
+            "+491",
+            "+491110000111100001111",
+            "",
+            "+4911100001\n",
+            "+４９１１１",
+        ];
+        let wrong = wrong.map(|number| entry(json!(number), at.clone()));
+        let no_text =
+            [entry(json!(4_911_100_001_i64), at.clone()), json!({"type": 2}), json!("+4911100001")];
+        // A wrong time costs no number.
+        let times = [json!(i64::MAX), json!(-1), json!("today"), Value::Null, at.clone()];
+        let right = (0..).zip(times).map(|(n, time)| entry(json!(format!("+491110000{n}")), time));
+        let members: Vec<_> = wrong.into_iter().chain(no_text).chain(right).collect();
+        Json(json!({"hydra:totalItems": members.len(), "hydra:member": members})).into_response()
+    });
+    let provider = provider.await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, output.stdout), (2, summary(15, 0, 5, 5)));
+    assert!(output.stderr.contains("10 of its entries have no number"), "{}", output.stderr);
+    let times: Vec<_> = database.rows("true").await.into_iter().map(|row| row.2).collect();
+    assert_eq!(times, [None, None, None, None, Some(1_700_000_000)]);
+}
+
+#[tokio::test]
+async fn an_empty_list_is_no_success_when_ours_is_not() {
+    let mut database = database().await;
+    let provider = Provider::start(|_| page(&[], 0, None)).await;
+    assert_eq!(database.reconcile(&provider, &[]).await.code, 0);
+
+    database.execute("INSERT INTO suppression (phone, user_id) VALUES ('+4911100001', 2)").await;
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, output.stdout), (2, summary(0, 0, 0, 0)));
+    assert!(output.stderr.contains("it is empty, and ours is not"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn a_list_that_says_to_be_longer_is_reported() {
+    let database = database().await;
+    let provider = Provider::start(|_| page(&["+4911100001"], 3, None)).await;
+
+    let output = database.reconcile(&provider, &[]).await;
+
+    assert_eq!((output.code, output.stdout), (2, summary(1, 0, 1, 1)));
+    assert!(output.stderr.contains("it has 3 entries, of which 1 were read"), "{}", output.stderr);
+}
+
+#[tokio::test]
+async fn numbers_that_the_customer_blocked_are_an_option() {
+    let database = database().await;
+    // Whatever the query says.
+    let provider = Provider::start(|_| {
+        let members = json!([
+            {"number": "+4911100001", "type": 1, "added_at": 1},
+            {"number": "+4911100002", "type": 2, "added_at": 1},
+            {"number": "+4911100003", "added_at": 1},
+        ]);
+        Json(json!({"hydra:totalItems": 3, "hydra:member": members})).into_response()
+    });
+    let provider = provider.await;
+
+    assert_eq!(database.reconcile(&provider, &[]).await.stdout, summary(3, 0, 2, 2));
+    assert_eq!(database.reconcile(&provider, &["--all-types"]).await.stdout, summary(3, 2, 1, 1));
+    assert_eq!(provider.paths(), [FIRST, "/blocked_numbers"]);
+}
+
+#[tokio::test]
+async fn wrong_settings_are_named_and_the_key_is_not_sent() {
+    let database = database().await;
+    let provider = Provider::start(|_| page(&[], 0, None)).await;
+    let port = provider.url.rsplit_once(':').unwrap().1;
+    let url = &*provider.url;
+    for (name, value, words) in [
+        // 0.0.0.0 reaches this machine, but so does a name that somebody else may own tomorrow.
+        ("LOX24_API_URL", &*format!("http://0.0.0.0:{port}"), "must be https://"),
+        ("LOX24_API_URL", &format!("http://localhost.example:{port}"), "must be https://"),
+        ("LOX24_API_URL", "ftp://127.0.0.1", "must be https://"),
+        ("LOX24_API_URL", "k3y-of-the-api", "the API's URL is invalid"),
+        ("LOX24_API_KEY", "k3y-of-the-api", "not of the form CLIENT:KEY"),
+        ("LOX24_API_KEY", "4711:k3y-of-the-api\n", "not of the form CLIENT:KEY"),
+        ("LOX24_API_KEY", "4711:k3y-of-the-api\u{1}", "the API key is unusable"),
+        ("LOX24_API_KEY", "4711:", "not of the form CLIENT:KEY"),
+        ("WEBHOOK_ACCOUNT", "k3y-of-the-api", "WEBHOOK_ACCOUNT is not an integer"),
+        ("HTTP_PROXY", "http://127.0.0.1:1", ""),
+    ] {
+        let output = database.reconcile_with(url, &[(name, value)], &[]).await;
+        assert!(output.stderr.contains(words), "{words}: {}", output.stderr);
+        // Only the last one: to this machine there is no proxy.
+        assert_eq!(output.code, if words.is_empty() { 0 } else { 2 }, "{words}");
+        assert_eq!(provider.paths().len(), usize::from(words.is_empty()), "{words}");
+    }
+    let output = database.reconcile(&provider, &[KEY]).await;
+    assert_eq!(output.code, 2);
+    assert_eq!(database.reconcile(&provider, &["--help"]).await.code, 0);
+}
+
+/// A list of this test's own, without rows.
+async fn database() -> Database {
+    let database = Database::create().await;
+    SuppressionList::open(&database.url, 1).await.unwrap();
+    database
+}
+
+type Answer = Box<dyn Fn(&str) -> Response + Send + Sync>;
+
+struct Output {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Database {
+    async fn execute(&mut self, statement: &str) {
+        self.connection.execute(statement).await.unwrap();
+    }
+
+    /// Number, account and the provider's time of rows of the list.
+    async fn rows(&mut self, condition: &str) -> Vec<(String, Option<i64>, Option<i64>)> {
+        let query = format!(
+            "SELECT phone, user_id, extract(epoch FROM provider_added_at)::bigint FROM suppression
+             WHERE {condition} ORDER BY phone, user_id"
+        );
+        let rows = sqlx::query(&query).fetch_all(&mut self.connection).await.unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+    }
+
+    async fn reconcile(&self, provider: &Provider, arguments: &[&str]) -> Output {
+        self.reconcile_with(&provider.url, &[], arguments).await
+    }
+
+    /// What it does, which is never to print a number or the key.
+    async fn reconcile_with(
+        &self,
+        url: &str,
+        settings: &[(&str, &str)],
+        arguments: &[&str],
+    ) -> Output {
+        let mut all = vec![
+            ("DATABASE_URL", &*self.url),
+            ("LOX24_API_URL", url),
+            ("LOX24_API_KEY", KEY),
+            ("WEBHOOK_ACCOUNT", "2"),
+        ];
+        all.extend(settings);
+        let mut command = command(RECONCILE, &all);
+        command.args(arguments);
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let output = Output {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        };
+        for text in [&output.stdout, &output.stderr] {
+            assert!(!text.contains("k3y") && !text.contains("11100"), "{text}");
+        }
+        output
+    }
+}
+
+fn summary(read: u64, known: u64, missing: u64, added: u64) -> String {
+    format!("read     {read}\nknown    {known}\nmissing  {missing}\nadded    {added}\n")
+}
+
+/// A stand-in of the provider's API.
+struct Provider {
+    url: String,
+    paths: Arc<Mutex<Vec<String>>>,
+}
+
+impl Provider {
+    /// Answers by path and query, to whoever has the key.
+    async fn start(answer: impl Fn(&str) -> Response + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let paths = Arc::new(Mutex::new(Vec::new()));
+        let (asked, answer) = (paths.clone(), Arc::new(answer));
+        let api = service_fn(move |request: Request<Body>| {
+            let path = request.uri().to_string();
+            let authorized = request.headers()["x-lox24-auth-token"] == KEY;
+            asked.lock().unwrap().push(path.clone());
+            let answer = answer.clone();
+            async move {
+                let forbidden = StatusCode::FORBIDDEN.into_response();
+                Ok::<_, Infallible>(if authorized { answer(&path) } else { forbidden })
+            }
+        });
+        let server = axum::serve(listener, Router::new().fallback_service(api));
+        tokio::spawn(server.into_future());
+        Self { url, paths }
+    }
+
+    /// Of the requests that came.
+    fn paths(&self) -> Vec<String> {
+        self.paths.lock().unwrap().clone()
+    }
+}
+
+/// A page of the list.
+fn page(numbers: &[&str], total: u64, next: Option<&str>) -> Response {
+    let entry = |(id, number): (usize, _)| {
+        json!({"@id": format!("/blocked_numbers/{id}"), "id": id, "number": number, "type": 2,
+            "added_at": 1_700_000_000})
+    };
+    let members: Vec<_> = numbers.iter().enumerate().map(entry).collect();
+    Json(json!({
+        "@type": "hydra:Collection",
+        "hydra:member": members,
+        "hydra:totalItems": total,
+        "hydra:view": {"@type": "hydra:PartialCollectionView", "hydra:next": next},
+    }))
+    .into_response()
+}
