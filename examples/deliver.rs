@@ -239,7 +239,7 @@ impl Provider<'_> {
         let mut request = Request::post(&self.options.url)
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(body))?;
-        self.options.credential.sign(&mut request);
+        self.options.credential.apply_to(&mut request);
 
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();

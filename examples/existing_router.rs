@@ -112,7 +112,7 @@ async fn unsubscribed(
             Ok(Received)
         }
         // Another of the account's events: acknowledged, or it would be sent four times.
-        Err(rejection) if rejection.is_other_event() => Ok(Received),
+        Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
         Err(rejection) => {
             if let Some(body) = rejection.body().cloned() {
                 // Named by its content: what comes again is kept once. (The attempts of a delivery

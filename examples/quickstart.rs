@@ -137,7 +137,7 @@ async fn main() -> anyhow::Result<()> {
     let account = setting("WEBHOOK_ACCOUNT")?;
     if let Some(account) = &account {
         let user_id = account.parse().context("WEBHOOK_ACCOUNT is no integer")?;
-        auth = auth.allow_users([user_id]);
+        auth = auth.allow_accounts([user_id]);
     }
     let path = setting("DATABASE_PATH")?.unwrap_or_else(|| "unsubscribed.db".to_owned());
     let list = SuppressionList::open(&path).with_context(|| {

@@ -1,22 +1,30 @@
 //! The event, as the contract names its parts.
 
-use std::fmt;
+mod decode;
+mod extract;
+mod refused;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::SerializeStruct};
-use uuid::Uuid;
+use std::{error::Error, fmt};
 
-use crate::{Rejection, decode};
+use serde::{Serialize, Serializer};
+use uuid::{Uuid, fmt::Hyphenated};
+
+use self::refused::RefusedBody;
+use crate::{OptOut, Rejection, log::Envelope};
 
 /// A person has unsubscribed a phone number: a checked `phone.unsubscribe` event.
 ///
-/// As the argument of an axum handler it demands that the request passed
-/// [`WebhookAuth`](crate::WebhookAuth), reads the body within the host's `DefaultBodyLimit`, and
-/// refuses with a [`Rejection`] what breaks the contract. `Option<UnsubscribeEvent>` is `None` for
-/// an authentic event of another kind, which a default account sends to the same address;
-/// `Result<UnsubscribeEvent, Rejection>` leaves the refusal to the handler.
+/// As the argument of an axum handler it requires that the request passed
+/// [`WebhookAuth`](crate::WebhookAuth), reads the body within the app's `DefaultBodyLimit`, and
+/// refuses a body that breaks the contract with a [`Rejection`].
 ///
-/// Fields are in the unit of the contract: times are Unix seconds. The provider repeats an event
-/// until it is acknowledged, with the same [`id`](Self::id): store it once by that key.
+/// - `Option<UnsubscribeEvent>` is `None` for an authenticated event of another kind. By default the
+///   provider sends all events of an account to the same URL.
+/// - `Result<UnsubscribeEvent, Rejection>` leaves a refusal to the handler, which can store what the
+///   refused body still says: see [`Rejection::opt_out`].
+///
+/// Times are Unix seconds. The provider sends an event again until it is acknowledged, with the same
+/// [`id`](Self::id): store it once for each id and phone number.
 ///
 /// ```
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
@@ -29,14 +37,14 @@ use crate::{Rejection, decode};
 /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
 /// ```
 ///
-/// Take it as it is: `axum::Json<UnsubscribeEvent>` checks the fields alone, and demands neither
-/// the layer nor the accounts that it allows.
+/// `Debug` hides the phone number and every text.
 ///
 /// # Without axum, and from a queue
 ///
-/// [`from_body`](Self::from_body) makes all the checks for a host without axum. What has passed
-/// them can be written out as JSON by `Serialize`, in the contract's canonical form, and read back
-/// by [`from_slice`](Self::from_slice) or `Deserialize` under the same rules:
+/// [`from_body`](Self::from_body) makes the same checks in an app without axum. An event can be
+/// written as JSON by `Serialize`, in the contract's canonical form, and read back by
+/// [`from_slice`](Self::from_slice) or `Deserialize`, which check the fields only. So do not take
+/// `axum::Json<UnsubscribeEvent>` in a handler: it requires neither the layer nor an allowed account.
 ///
 /// ```
 /// use unsubscribe_webhook::UnsubscribeEvent;
@@ -50,16 +58,6 @@ use crate::{Rejection, decode};
 /// # Ok(())
 /// # }
 /// ```
-///
-/// `Deserialize` reads the JSON text itself where `serde_json` reads from a text. Elsewhere (a
-/// `serde_json::Value`, an untagged or flattened enum, another format) it judges the tree that it
-/// is handed, and what that has lost or rounded is not to be had: of a doubled field the last value
-/// counts, a number may have become another double, and an unknown field that the tree cannot hold
-/// is refused. A format must be self-describing and keep the names of fields, which compact binary
-/// ones do not: what they write of an event, nothing reads back. Nor does RON, but with its
-/// extension `unwrap_newtypes`.
-///
-/// `Debug` hides the phone number and every text.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnsubscribeEvent {
@@ -88,10 +86,12 @@ impl UnsubscribeEvent {
     /// ```
     pub const NAME: &'static str = "phone.unsubscribe";
 
-    /// Reads an event that was authenticated before: one that a queue kept.
+    /// The attempts that the provider makes in all, unless the event says less.
+    pub(crate) const MAX_ATTEMPTS: i64 = 4;
+
+    /// Reads an event that was authenticated before, such as one from a queue.
     ///
-    /// Nothing proves where these bytes come from. For a request use the extractor or
-    /// [`from_body`](Self::from_body).
+    /// It checks the fields only. For a request use the extractor or [`from_body`](Self::from_body).
     ///
     /// # Errors
     ///
@@ -100,30 +100,52 @@ impl UnsubscribeEvent {
     /// `duplicate_field` with the [`pointer`](Rejection::pointer) of the field.
     ///
     /// ```
-    /// # use unsubscribe_webhook::UnsubscribeEvent;
+    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
     /// let rejection = UnsubscribeEvent::from_slice(b"{}").unwrap_err();
-    /// assert_eq!(rejection.code(), "missing_field");
+    /// assert_eq!(rejection.code(), Code::MissingField);
     /// ```
     pub fn from_slice(body: &[u8]) -> Result<Self, Rejection> {
-        Ok(decode::from_slice(body)?)
+        decode::from_slice(body).map_err(|noted| RefusedBody::read(body).fault(noted).into())
     }
 
-    /// Whether the provider gives up on the event if this attempt is not acknowledged; `None`
-    /// where the event does not say.
+    /// Whether the provider gives up on the event if this attempt is not acknowledged; `None` if the
+    /// event does not say which attempt it is. A total that is absent is 4.
     ///
     /// ```
     /// # use unsubscribe_webhook::UnsubscribeEvent;
     /// # let body = include_bytes!("../examples/event.json");
     /// let mut event = UnsubscribeEvent::from_slice(body)?;
     /// assert_eq!(event.is_last_attempt(), Some(false));
-    /// event.attempt_number = event.attempts_total;
+    /// event.attempt_number = Some(4);
     /// assert_eq!(event.is_last_attempt(), Some(true));
     /// # Ok::<_, unsubscribe_webhook::Rejection>(())
     /// ```
     #[must_use]
     pub fn is_last_attempt(&self) -> Option<bool> {
-        Some(self.attempt_number? >= self.attempts_total?)
+        is_last_attempt(self.attempt_number, self.attempts_total)
     }
+
+    /// The number to stop texting, as [`Rejection::opt_out`] has it for a refused body.
+    #[must_use]
+    pub fn opt_out(&self) -> OptOut {
+        OptOut {
+            phone: self.data.phone.clone(),
+            user_id: Some(self.data.user_id),
+            id: Some(self.id),
+        }
+    }
+
+    fn envelope(&self) -> Envelope {
+        Envelope {
+            id: Some(self.id),
+            attempt_number: self.attempt_number,
+            is_last_attempt: self.is_last_attempt(),
+        }
+    }
+}
+
+fn is_last_attempt(attempt_number: Option<i64>, attempts_total: Option<i64>) -> Option<bool> {
+    Some(attempt_number? >= attempts_total.unwrap_or(UnsubscribeEvent::MAX_ATTEMPTS))
 }
 
 /// What the person unsubscribed, from which campaign, and why.
@@ -199,10 +221,10 @@ pub struct Reason {
 /// ```
 /// use unsubscribe_webhook::ReasonId;
 ///
-/// assert_eq!(ReasonId::from_i64(2), Some(ReasonId::TooManyMessages));
-/// assert_eq!(ReasonId::from_i64(7), None);
-/// assert_eq!(ReasonId::TooManyMessages.as_i64(), 2);
-/// assert_eq!(ReasonId::TooManyMessages.label(), "Too many messages");
+/// assert_eq!(ReasonId::try_from(2), Ok(ReasonId::TooManyMessages));
+/// assert!(ReasonId::try_from(7).is_err());
+/// assert_eq!(i64::from(ReasonId::TooManyMessages), 2);
+/// assert_eq!(ReasonId::TooManyMessages.to_string(), "Too many messages");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
@@ -222,45 +244,9 @@ pub enum ReasonId {
 }
 
 impl ReasonId {
-    /// The reason with this number; `None` for a number outside 1 to 6.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::ReasonId;
-    /// assert_eq!(ReasonId::from_i64(6), Some(ReasonId::Other));
-    /// assert_eq!(ReasonId::from_i64(0), None);
-    /// ```
+    /// The contract's English words for the reason, as `Display` writes them.
     #[must_use]
-    pub fn from_i64(id: i64) -> Option<Self> {
-        Some(match id {
-            1 => Self::NeverSubscribed,
-            2 => Self::TooManyMessages,
-            3 => Self::NotInterested,
-            4 => Self::Incomprehensible,
-            5 => Self::DislikesCompany,
-            6 => Self::Other,
-            _ => return None,
-        })
-    }
-
-    /// The contract's number of the reason, from 1 to 6.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::ReasonId;
-    /// assert_eq!(ReasonId::NeverSubscribed.as_i64(), 1);
-    /// ```
-    #[must_use]
-    pub fn as_i64(self) -> i64 {
-        self as i64
-    }
-
-    /// The contract's English words for the reason.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::ReasonId;
-    /// assert_eq!(ReasonId::NeverSubscribed.label(), "I never subscribed");
-    /// ```
-    #[must_use]
-    pub fn label(self) -> &'static str {
+    pub const fn label(self) -> &'static str {
         match self {
             Self::NeverSubscribed => "I never subscribed",
             Self::TooManyMessages => "Too many messages",
@@ -272,87 +258,85 @@ impl ReasonId {
     }
 }
 
-impl<'de> Deserialize<'de> for UnsubscribeEvent {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        decode::from_deserializer(deserializer, decode::from_text)
+impl TryFrom<i64> for ReasonId {
+    type Error = UnknownReasonId;
+
+    fn try_from(id: i64) -> Result<Self, UnknownReasonId> {
+        Ok(match id {
+            1 => Self::NeverSubscribed,
+            2 => Self::TooManyMessages,
+            3 => Self::NotInterested,
+            4 => Self::Incomprehensible,
+            5 => Self::DislikesCompany,
+            6 => Self::Other,
+            _ => return Err(UnknownReasonId),
+        })
     }
 }
 
-impl<'de> Deserialize<'de> for Unsubscribe {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        decode::from_deserializer(deserializer, decode::exact::data)
+impl From<ReasonId> for i64 {
+    fn from(reason: ReasonId) -> Self {
+        reason as Self
     }
 }
 
-impl<'de> Deserialize<'de> for AdditionalData {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        decode::from_deserializer(deserializer, decode::exact::additional_data)
+impl fmt::Display for ReasonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
     }
 }
 
-impl<'de> Deserialize<'de> for Reason {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        decode::from_deserializer(deserializer, decode::exact::reason)
+/// The error of [`ReasonId`]'s `TryFrom<i64>`: a number outside 1 to 6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownReasonId;
+
+impl fmt::Display for UnknownReasonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the id of a reason is an integer from 1 to 6")
     }
 }
 
-impl<'de> Deserialize<'de> for ReasonId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        decode::from_deserializer(deserializer, decode::exact::reason_id)
-    }
-}
+impl Error for UnknownReasonId {}
 
 /// The canonical form: the contract's fields only, in the order of its example, absent ones left
 /// out, the total as `attempts_total`.
 impl Serialize for UnsubscribeEvent {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let optional = [
-            self.created_at.is_some(),
-            self.api_version.is_some(),
-            self.attempt_number.is_some(),
-            self.attempts_total.is_some(),
-            self.notification_task_id.is_some(),
-        ];
-        let fields = 3 + optional.into_iter().filter(|given| *given).count();
-        let mut event = serializer.serialize_struct("UnsubscribeEvent", fields)?;
-        event.serialize_field("id", &Hyphenated(self.id))?;
-        event.serialize_field("data", &self.data)?;
-        event.serialize_field("name", Self::NAME)?;
-        serialize_given(&mut event, "created_at", self.created_at.as_ref())?;
-        serialize_given(&mut event, "api_version", self.api_version.as_ref())?;
-        serialize_given(&mut event, "attempt_number", self.attempt_number.as_ref())?;
-        serialize_given(&mut event, "attempts_total", self.attempts_total.as_ref())?;
-        let task = self.notification_task_id.map(Hyphenated);
-        serialize_given(&mut event, "notification_task_id", task.as_ref())?;
-        event.end()
-    }
-}
+        #[derive(Serialize)]
+        struct Canonical<'a> {
+            // A string in every format, which `Uuid` itself is not.
+            id: Hyphenated,
+            data: &'a Unsubscribe,
+            name: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            created_at: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            api_version: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            attempt_number: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            attempts_total: Option<i64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            notification_task_id: Option<Hyphenated>,
+        }
 
-fn serialize_given<S: SerializeStruct>(
-    event: &mut S,
-    name: &'static str,
-    value: Option<&impl Serialize>,
-) -> Result<(), S::Error> {
-    match value {
-        Some(value) => event.serialize_field(name, value),
-        None => event.skip_field(name),
-    }
-}
-
-/// A UUID as the contract spells it, in every format: `uuid`'s own `Serialize` writes bytes into
-/// binary ones.
-struct Hyphenated(Uuid);
-
-impl Serialize for Hyphenated {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut buffer = Uuid::encode_buffer();
-        serializer.serialize_str(self.0.hyphenated().encode_lower(&mut buffer))
+        let canonical = Canonical {
+            id: self.id.hyphenated(),
+            data: &self.data,
+            name: Self::NAME,
+            created_at: self.created_at,
+            api_version: self.api_version.as_deref(),
+            attempt_number: self.attempt_number,
+            attempts_total: self.attempts_total,
+            notification_task_id: self.notification_task_id.map(Uuid::hyphenated),
+        };
+        canonical.serialize(serializer)
     }
 }
 
 impl Serialize for ReasonId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_i64(self.as_i64())
+        serializer.serialize_i64((*self).into())
     }
 }
 

@@ -1,21 +1,15 @@
 //! Receive LOX24's `phone.unsubscribe` webhooks in an axum or tower app.
 //!
-//! A person has unsubscribed a phone number, the SMS provider calls your app, and your app must
-//! stop texting that number. Three things stand between the call and your handler:
+//! A person has unsubscribed a phone number, the SMS provider calls your app with a secret in the
+//! `X-LOX24-Token` header, and your app must stop texting that number.
 //!
-//! - [`WebhookAuth`], a tower layer, proves from the head of a request that it comes from the
-//!   provider, before a byte of its body is read;
-//! - [`UnsubscribeEvent`], an axum extractor, is an event that keeps every rule of the contract, or
-//!   a refusal;
-//! - [`Received`] and [`ServerError`] are what your handler answers. Each refusal is a
-//!   [`Rejection`].
-//!
-//! [Start in five minutes][start] leads from here to a webhook in an app of yours;
-//! `cargo run --example quickstart` in a clone shows one that runs.
+//! - [`WebhookAuth`], a tower layer, authenticates the request by its head.
+//! - [`UnsubscribeEvent`], an axum extractor, is a checked event, or a [`Rejection`].
+//! - [`Received`] and [`ServerError`] are what your handler returns.
 //!
 //! # Example
 //!
-//! One delivery that is accepted, and one that is refused:
+//! One request that is accepted, and one that is refused:
 //!
 //! ```
 //! use axum::{Router, body::Body, http::Request, routing::post};
@@ -35,83 +29,68 @@
 //!     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
 //! );
 //!
-//! let delivery = |token: &str| {
+//! let request = |token: &str| {
 //!     Request::post("/webhooks/unsubscribe")
 //!         .header("content-type", "application/json")
 //!         .header("x-lox24-token", token)
 //!         .body(Body::from(include_str!("../examples/event.json")))
 //!         .unwrap()
 //! };
-//! let accepted = app.clone().oneshot(delivery("s3cr3t")).await.unwrap();
+//! let accepted = app.clone().oneshot(request("s3cr3t")).await.unwrap();
 //! assert_eq!(accepted.status(), 200);
-//! let refused = app.oneshot(delivery("guess")).await.unwrap();
+//! let refused = app.oneshot(request("guess")).await.unwrap();
 //! assert_eq!(refused.status(), 401);
 //! # }
 //! ```
 //!
-//! # Answers
+//! [`Rejection::opt_out`] shows the handler that loses no opt-out, whatever its body looks like.
 //!
-//! The provider repeats an event until it is answered with 200 to 299, four attempts in all.
+//! # Responses
+//!
+//! The provider sends an event again until the response is 200 to 299, four attempts in all.
 //!
 //! | status | when |
 //! |---|---|
 //! | 200 | the handler returned [`Received`] |
-//! | 400 | the body is no JSON, breaks a rule of the contract, or is over the host's limit |
-//! | 401 | no credential, a wrong one, or one given twice |
-//! | 403 | a check of the host's own said no, or the event belongs to another account |
+//! | 400 | the body is not JSON, breaks the contract, or exceeds the app's limit |
+//! | 401 | no credential, an invalid one, or a duplicate one |
+//! | 403 | a check of the app rejected the request, or the event belongs to another account |
 //! | 500 | the handler returned a [`ServerError`], or the route lacks the layer |
 //!
-//! The first that holds is the answer, in the order 401, 403 by the host's check, 400, 403 by the
-//! account. All but 200 are problem details (RFC 9457) with a [code](Rejection#codes).
+//! The first failing check determines the response: credential (401), `require` (403), body (400),
+//! account (403). All but 200 are problem details (RFC 9457) with a [`Code`]. The layer emits one
+//! `tracing` event for each delivery, at a level that depends on the outcome.
 //!
 //! # Features
 //!
-//! - `tracing` (default): one event in the log for each delivery, as loud as it matters
-//!   ([the guide's chapter][observability]).
-//! - `testing`: what a host's own tests need; among it [a suite][testing] that sends the whole host
-//!   a hundred good and bad deliveries, and names what is wired wrong.
-//! - `utoipa`: the webhook in the host's own [OpenAPI document][openapi].
+//! - `testing`: what the tests of your app need, such as [a suite][testing] that sends the whole app a
+//!   hundred good and bad requests and reports what is wired wrong.
 //!
-//! No feature changes an answer.
-//!
-//! [observability]: https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/observability.md
-//! [openapi]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/openapi/index.html
-//! [start]: https://github.com/unsubscribe-webhook/unsubscribe-webhook/blob/main/docs/start.md
 //! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod credential;
-mod decode;
-#[cfg(feature = "tracing")]
-mod delivery;
+pub mod auth;
 mod event;
-mod extract;
-mod future;
-mod layer;
-#[cfg(feature = "utoipa")]
-pub mod openapi;
-mod rejection;
+mod log;
 mod response;
-mod service;
-#[cfg(not(feature = "tracing"))]
-mod untold;
-
-#[cfg(not(feature = "tracing"))]
-use untold as delivery;
 #[cfg(feature = "testing")]
 pub mod testing;
 
 pub use crate::{
-    credential::{ConfigError, Credential},
-    event::{AdditionalData, Reason, ReasonId, Unsubscribe, UnsubscribeEvent},
-    future::{ResponseBody, ResponseFuture},
-    layer::WebhookAuth,
-    rejection::Rejection,
-    response::{Received, ServerError},
-    service::{Authenticated, WebhookAuthService},
+    auth::{Authenticated, ConfigError, Credential, WebhookAuth},
+    event::{AdditionalData, Reason, ReasonId, UnknownReasonId, Unsubscribe, UnsubscribeEvent},
+    response::{Code, OptOut, Received, Rejection, ServerError},
 };
+
+/// The webhook as an OpenAPI 3.1 document in JSON, to merge into the app's own document.
+///
+/// ```
+/// let webhook: serde_json::Value = serde_json::from_str(unsubscribe_webhook::OPENAPI).unwrap();
+/// assert_eq!(webhook["openapi"], "3.1.0");
+/// ```
+pub const OPENAPI: &str = include_str!("../docs/openapi.json");
 
 /// The code of the README and of the book, compiled: a test compares the list with `docs/SUMMARY.md`.
 #[cfg(doctest)]
@@ -159,7 +138,4 @@ mod documents {
     struct Policy;
     #[doc = include_str!("../docs/observability.md")]
     struct Observability;
-    #[cfg(feature = "utoipa")]
-    #[doc = include_str!("../docs/openapi.md")]
-    struct OpenApi;
 }

@@ -1,4 +1,8 @@
-//! What a handler answers.
+//! What goes back to the provider: an acknowledgement, a failure, or a refusal.
+
+mod code;
+mod opt_out;
+mod rejection;
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -9,10 +13,10 @@ use axum_core::{
 use bytes::Bytes;
 use http::{HeaderValue, header::CONTENT_TYPE};
 
-use crate::{Rejection, rejection::Kind};
+pub use self::{code::Code, opt_out::OptOut, rejection::Rejection};
 
-/// The acknowledgement: 200 `Webhook received`, after which the provider does not send the event
-/// again. Return it only once the event is stored.
+/// The acknowledgement: 200 `Webhook received`. The provider does not send the event again, so
+/// return it only once the opt-out is stored.
 ///
 /// ```
 /// use http_body_util::Full;
@@ -26,7 +30,7 @@ pub struct Received;
 
 impl<B: From<Bytes>> From<Received> for http::Response<B> {
     fn from(_: Received) -> Self {
-        let mut response = http::Response::new(B::from(Bytes::from_static(b"Webhook received")));
+        let mut response = http::Response::new(B::from(Bytes::from_static(b"Webhook received\n")));
         response.headers_mut().insert(CONTENT_TYPE, PLAIN_TEXT);
         response
     }
@@ -40,16 +44,15 @@ impl IntoResponse for Received {
     }
 }
 
-/// The handler failed: 500, after which the provider sends the event again, three more times at
-/// most.
+/// The handler failed: 500. The provider sends the event again, at most three more times.
 ///
-/// `?` makes it from any error, `anyhow::Error`, `Box<dyn Error + Send + Sync>` and `&str` among
-/// them. The answer holds none of the error's text. The layer logs the error (feature `tracing`),
-/// and an outer layer finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in
-/// the response's extensions.
+/// `?` makes it from any error, including `anyhow::Error`, `Box<dyn Error + Send + Sync>` and
+/// `&str`. The response does not contain the error's text. The layer logs the error, and an outer
+/// layer finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in the
+/// response's extensions.
 ///
-/// A [`Rejection`] that becomes a `ServerError` by `?` answers as itself. One that was wrapped in
-/// another error on its way (an `anyhow::Error`, say) is that other error, and answers 500.
+/// A [`Rejection`] that becomes a `ServerError` by `?` responds as itself. One that is wrapped in
+/// another error first (an `anyhow::Error`, say) responds with 500.
 ///
 /// ```
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
@@ -61,8 +64,8 @@ impl IntoResponse for Received {
 /// }
 /// ```
 ///
-/// It is no [`Error`] itself, for the reason that `anyhow::Error` is none: then every error could
-/// not become one.
+/// It does not implement [`Error`], as `anyhow::Error` does not: otherwise not every error could
+/// convert into it.
 #[derive(Clone)]
 pub struct ServerError {
     source: Arc<dyn Error + Send + Sync>,
@@ -91,15 +94,6 @@ where
     }
 }
 
-impl From<ServerError> for Rejection {
-    fn from(error: ServerError) -> Self {
-        if let Some(rejection) = error.source.downcast_ref::<Rejection>() {
-            return rejection.clone();
-        }
-        Self::from(Kind::ServerError(error))
-    }
-}
-
 impl<B: From<Bytes>> From<ServerError> for http::Response<B> {
     fn from(error: ServerError) -> Self {
         Rejection::from(error).into()
@@ -112,7 +106,7 @@ impl IntoResponse for ServerError {
     }
 }
 
-/// Without the error's text, which may hold what the request contained.
+/// Without the error's text, which may repeat what the request contained.
 impl fmt::Debug for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerError").finish_non_exhaustive()

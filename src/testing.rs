@@ -24,7 +24,7 @@
 //! }
 //!
 //! fn app(credential: Credential) -> Router {
-//!     let auth = WebhookAuth::with(credential);
+//!     let auth = WebhookAuth::from_credential(credential);
 //!     Router::new().route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
 //! }
 //!
@@ -50,7 +50,7 @@
 //! use unsubscribe_webhook::testing;
 //!
 //! # fn app(credential: Credential) -> Router {
-//! #     let auth = WebhookAuth::with(credential);
+//! #     let auth = WebhookAuth::from_credential(credential);
 //! #     let unsubscribed = async |_: UnsubscribeEvent| Received;
 //! #     Router::new().route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
 //! # }
@@ -70,17 +70,13 @@
 //! # }
 //! ```
 
+mod credential;
 mod fields;
 mod forged;
 mod judge;
 mod probe;
 mod report;
 mod suite;
-
-use std::{
-    collections::hash_map::RandomState,
-    hash::{BuildHasher, Hasher},
-};
 
 use axum_core::body::Body;
 use http::{Request, header::CONTENT_TYPE};
@@ -116,15 +112,8 @@ use crate::{Credential, UnsubscribeEvent};
 pub fn event() -> UnsubscribeEvent {
     let example = include_bytes!("../examples/event.json");
     let mut event = UnsubscribeEvent::from_slice(example).expect("the example is an event");
-    event.id = random_id();
+    event.id = Uuid::new_v4();
     event
-}
-
-/// The standard library's own source of randomness, so that no other one is needed.
-fn random_id() -> Uuid {
-    let random = || RandomState::new().build_hasher().finish();
-    let bytes = Uuid::from_u64_pair(random(), random()).into_bytes();
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// A delivery as the provider sends it: a `POST` of JSON, signed with the host's credential.
@@ -161,7 +150,7 @@ where
 {
     let body = serde_json::to_vec(body).expect("the body can be written as JSON");
     let mut request = unsigned(path, Body::from(body));
-    credential.sign(&mut request);
+    credential.apply_to(&mut request);
     request
 }
 

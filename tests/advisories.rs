@@ -137,7 +137,7 @@ fn whole(request: &Request, body: &str) -> String {
 #[tokio::test]
 async fn a_configured_secret_is_compared() {
     for place in places() {
-        let auth = WebhookAuth::with(place.credential.clone());
+        let auth = WebhookAuth::from_credential(place.credential.clone());
         let app = trap(auth.clone());
         assert_refused_as(&send(&app, place.request([], untouchable())).await, "unauthorized");
         for forged in ["", "guess", "token-s3cr3u", &BASE64.encode(":basic-s3cr3t")] {
@@ -181,7 +181,7 @@ fn an_empty_secret_opens_nothing() {
 #[tokio::test]
 async fn a_part_of_the_secret_is_not_the_secret() {
     for place in places() {
-        let app = host(WebhookAuth::with(place.credential.clone()));
+        let app = host(WebhookAuth::from_credential(place.credential.clone()));
         let right = place.right.as_str();
         assert_received(&send(&app, place.request([right], EXAMPLE)).await);
 
@@ -304,7 +304,7 @@ async fn no_log_holds_a_secret_a_number_or_a_text() {
     }
 
     let places = places();
-    let mut auth = WebhookAuth::new("unused-s3cr3t").allow_users([2]);
+    let mut auth = WebhookAuth::new("unused-s3cr3t").allow_accounts([2]);
     for place in &places {
         auth = auth.or(place.credential.clone());
     }
@@ -367,7 +367,7 @@ async fn no_log_holds_a_secret_a_number_or_a_text() {
 #[tokio::test]
 async fn a_secret_in_a_query_is_seen_by_layers_that_log_uris() {
     for place in places() {
-        let auth = || WebhookAuth::with(place.credential.clone());
+        let auth = || WebhookAuth::from_credential(place.credential.clone());
         let inside = ServiceBuilder::new().layer(auth()).layer(trace());
         let inside =
             Router::new().route(PATH, post(async |_: UnsubscribeEvent| Received).layer(inside));
@@ -387,7 +387,7 @@ async fn a_secret_in_a_query_is_seen_by_layers_that_log_uris() {
 #[tokio::test]
 async fn a_strangers_body_is_not_touched() {
     for place in places() {
-        let auth = WebhookAuth::with(place.credential.clone());
+        let auth = WebhookAuth::from_credential(place.credential.clone());
         let wrong = place.request(["guess"], untouchable());
         for stranger in [unsigned(untouchable()), wrong] {
             assert_refused_as(&send(&trap(auth.clone()), stranger).await, "unauthorized");
@@ -424,7 +424,7 @@ async fn a_stranger_is_refused_before_the_body_is_sent() {
 #[tokio::test]
 async fn of_two_values_in_one_place_neither_counts() {
     for place in places() {
-        let app = host(WebhookAuth::with(place.credential.clone()));
+        let app = host(WebhookAuth::from_credential(place.credential.clone()));
         let right = place.right.as_str();
         assert_received(&send(&app, place.request([right], EXAMPLE)).await);
         for pair in [[right, "wrong"], ["wrong", right], [right, right], [right, ""], ["", right]] {
@@ -443,7 +443,7 @@ async fn a_scheme_has_any_case_and_a_space_behind_it() {
     let basic = (Credential::basic("lox24", "basic-s3cr3t").expect("usable"), "Basic", &*basic);
     let bearer = (Credential::bearer("bearer-s3cr3t").expect("usable"), "Bearer", "bearer-s3cr3t");
     for (credential, scheme, right) in [bearer, basic] {
-        let app = host(WebhookAuth::with(credential));
+        let app = host(WebhookAuth::from_credential(credential));
         let status = async |value: String| {
             let mut request = unsigned(EXAMPLE);
             request.headers_mut().insert("authorization", value.parse().expect("a value"));

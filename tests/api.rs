@@ -161,5 +161,5 @@ fn the_headers_of_the_credentials_are_named_once() {
     let mut names: Vec<_> = auth.credential_headers().map(|name| name.to_string()).collect();
     names.sort();
     assert_eq!(names, ["authorization", "x-lox24-token"]);
-    assert_eq!(WebhookAuth::with(query).credential_headers().count(), 0);
+    assert_eq!(WebhookAuth::from_credential(query).credential_headers().count(), 0);
 }

@@ -99,7 +99,7 @@ async fn a_place_that_is_given_twice_holds_no_credential() {
         assert_no_token(&send(&app, doubled).await);
     }
     // `Authorization` is one place, whichever schemes it holds.
-    let auth = WebhookAuth::with(Credential::bearer(SECRET).expect("usable"))
+    let auth = WebhookAuth::from_credential(Credential::bearer(SECRET).expect("usable"))
         .or(Credential::basic("lox24", SECRET).expect("usable"));
     let basic = format!("Basic {}", BASE64.encode(format!("lox24:{SECRET}")));
     let doubled = [("authorization", "Bearer correct-horse-7"), ("authorization", basic.as_str())];
@@ -129,14 +129,14 @@ async fn one_right_place_is_enough_whatever_the_others_hold() {
 #[tokio::test]
 async fn a_header_of_any_name_can_hold_the_secret() {
     let app =
-        host(WebhookAuth::with(Credential::header("X-Hook", "two words, one").expect("usable")));
+        host(WebhookAuth::from_credential(Credential::header("X-Hook", "two words, one").expect("usable")));
     assert_received(&send(&app, with_headers(&[("x-hook", "two words, one")])).await);
     assert_no_token(&send(&app, with_headers(&[("x-hook", "two words,  one")])).await);
 }
 
 #[tokio::test]
 async fn a_bearer_token_follows_rfc_6750() {
-    let app = host(WebhookAuth::with(Credential::bearer("a-._~+/Z9==").expect("usable")));
+    let app = host(WebhookAuth::from_credential(Credential::bearer("a-._~+/Z9==").expect("usable")));
     for right in ["Bearer a-._~+/Z9==", "bearer a-._~+/Z9==", "BEARER   a-._~+/Z9=="] {
         assert_received(&send(&app, with_headers(&[("authorization", right)])).await);
     }
@@ -162,7 +162,7 @@ async fn a_bearer_token_follows_rfc_6750() {
 
 #[tokio::test]
 async fn basic_credentials_follow_rfc_7617() {
-    let app = host(WebhookAuth::with(Credential::basic("lox24", "pä:ss").expect("usable")));
+    let app = host(WebhookAuth::from_credential(Credential::basic("lox24", "pä:ss").expect("usable")));
     let pair = BASE64.encode("lox24:pä:ss");
     for right in [format!("Basic {pair}"), format!("basic   {pair}")] {
         assert_received(&send(&app, with_headers(&[("authorization", &right)])).await);
@@ -181,14 +181,14 @@ async fn basic_credentials_follow_rfc_7617() {
         let answer = send(&app, with_headers(&[("authorization", &wrong)])).await;
         assert_unauthorized(&answer, &[BASIC]);
     }
-    let app = host(WebhookAuth::with(Credential::basic("", "password").expect("usable")));
+    let app = host(WebhookAuth::from_credential(Credential::basic("", "password").expect("usable")));
     let right = format!("Basic {}", BASE64.encode(":password"));
     assert_received(&send(&app, with_headers(&[("authorization", &right)])).await);
 }
 
 #[tokio::test]
 async fn a_query_is_decoded_once() {
-    let app = host(WebhookAuth::with(Credential::query("the key", "a+b c&ä%41").expect("usable")));
+    let app = host(WebhookAuth::from_credential(Credential::query("the key", "a+b c&ä%41").expect("usable")));
     for right in [
         "the+key=a%2Bb+c%26%C3%A4%2541",
         "the%20key=a%2bb%20c%26%c3%a4%2541",
@@ -232,7 +232,7 @@ async fn each_credential_opens_what_it_signs() {
         Credential::query("k&=+ y", "s&=+ä%41 t").expect("usable"),
     ];
     for (index, credential) in credentials.iter().enumerate() {
-        let app = host(WebhookAuth::with(credential.clone()));
+        let app = host(WebhookAuth::from_credential(credential.clone()));
         let mut request = signed_by(credential, EXAMPLE);
         assert_eq!(status(&app, request).await, 200, "{credential:?}");
 
@@ -240,8 +240,8 @@ async fn each_credential_opens_what_it_signs() {
         request = with_uri(&format!("{PATH}?k%26%3D%2B%20y=wrong&other=kept"));
         request.headers_mut().append("x-lox24-token", HeaderValue::from_static("wrong"));
         request.headers_mut().append("authorization", HeaderValue::from_static("wrong"));
-        credential.sign(&mut request);
-        credential.sign(&mut request);
+        credential.apply_to(&mut request);
+        credential.apply_to(&mut request);
         assert!(request.uri().query().expect("a query").contains("other=kept"));
         assert_eq!(status(&app, request).await, 200, "{credential:?} again");
 
@@ -260,7 +260,7 @@ fn signing_a_whole_uri_keeps_the_rest_of_it() {
         ("/hook?key=old&key=older", "/hook?key=s%20e"),
     ] {
         let mut request = Request::post(before).body(()).expect("a request");
-        credential.sign(&mut request);
+        credential.apply_to(&mut request);
         assert_eq!(request.uri(), after);
     }
 }
@@ -279,7 +279,7 @@ async fn the_proof_says_which_credential_matched() {
 
 #[tokio::test]
 async fn a_challenge_names_each_kind_once() {
-    let auth = WebhookAuth::with(Credential::basic("u", "p").expect("usable"))
+    let auth = WebhookAuth::from_credential(Credential::basic("u", "p").expect("usable"))
         .or(token(SECRET))
         .or(Credential::query("t", "s").expect("usable"))
         .or(Credential::bearer("b").expect("usable"))
@@ -290,7 +290,7 @@ async fn a_challenge_names_each_kind_once() {
 #[tokio::test]
 async fn the_first_fault_in_the_contracts_order_is_the_answer() {
     let auth = WebhookAuth::new(SECRET)
-        .allow_users([2])
+        .allow_accounts([2])
         .require(|head| head.headers.get("x-from").is_some_and(|from| from == "provider"));
     let app = host(auth);
     let foreign = Fields::example().with("/data/user_id", "3").text();
@@ -363,18 +363,18 @@ async fn status_of_user(app: &Router, user: i64) -> u16 {
 #[tokio::test]
 async fn accounts_only_ever_narrow() {
     let auth = || WebhookAuth::new(SECRET);
-    let app = host(auth().allow_users([2, 3, -9]));
+    let app = host(auth().allow_accounts([2, 3, -9]));
     assert_eq!(status_of_user(&app, 2).await, 200);
     assert_eq!(status_of_user(&app, 3).await, 200);
     assert_eq!(status_of_user(&app, -9).await, 200);
     assert_eq!(status_of_user(&app, 4).await, 403);
 
-    let app = host(auth().allow_users([2, 3]).allow_users([3, 4]));
+    let app = host(auth().allow_accounts([2, 3]).allow_accounts([3, 4]));
     assert_eq!(status_of_user(&app, 2).await, 403);
     assert_eq!(status_of_user(&app, 3).await, 200);
     assert_eq!(status_of_user(&app, 4).await, 403);
 
-    for nobody in [auth().allow_users([]), auth().allow_users([2]).allow_users([3])] {
+    for nobody in [auth().allow_accounts([]), auth().allow_accounts([2]).allow_accounts([3])] {
         assert_eq!(status_of_user(&host(nobody), 2).await, 403);
     }
 
@@ -386,17 +386,17 @@ async fn accounts_only_ever_narrow() {
             assert!(event.is_none());
             Received
         })
-        .layer(auth().allow_users([2])),
+        .layer(auth().allow_accounts([2])),
     );
     assert_received(&send(&app, other).await);
 }
 
 #[tokio::test]
 async fn nested_layers_narrow_each_other() {
-    let outer = WebhookAuth::new(SECRET).allow_users([2, 3]);
-    let inner = WebhookAuth::with(Credential::bearer("older").expect("usable"))
+    let outer = WebhookAuth::new(SECRET).allow_accounts([2, 3]);
+    let inner = WebhookAuth::from_credential(Credential::bearer("older").expect("usable"))
         .or(Credential::bearer("inner").expect("usable"))
-        .allow_users([3, 4]);
+        .allow_accounts([3, 4]);
     let innermost = WebhookAuth::new(SECRET).require(|head| !head.headers.contains_key("x-no"));
     let proof = async |proof: Authenticated| proof.credential().to_string();
     let app = host(innermost.or(token("x"))).route("/proof", post(proof)).layer(inner).layer(outer);
@@ -433,8 +433,8 @@ async fn accounts_can_be_checked_by_those_who_decode_by_themselves() {
     }
     let app = Router::new()
         .route(PATH, post(handler))
-        .layer(WebhookAuth::new(SECRET).allow_users([2]))
-        .layer(WebhookAuth::new(SECRET).allow_users([2, 3]));
+        .layer(WebhookAuth::new(SECRET).allow_accounts([2]))
+        .layer(WebhookAuth::new(SECRET).allow_accounts([2, 3]));
     let body = |user| Fields::example().with("/data/user_id", user).text();
     assert_eq!(send(&app, signed(body("2"))).await.body, "true");
     assert_eq!(send(&app, signed(body("3"))).await.body, "false");

@@ -101,7 +101,7 @@ async fn gives_an_event_up_after_four_attempts() {
 #[tokio::test]
 async fn lists_what_the_host_says_of_a_lost_event() {
     // The account of the example is another one.
-    let host = Host::start_with(WebhookAuth::new(SECRET).allow_users([3]), |_| 200).await;
+    let host = Host::start_with(WebhookAuth::new(SECRET).allow_accounts([3]), |_| 200).await;
 
     let run = host.deliver(&["--backoff", "0.01"]).await;
 

@@ -134,7 +134,7 @@ fn folder() -> TempDir {
 
 fn get(path: &str, secret: &str) -> Request {
     let mut request = Request::get(path).body(Body::empty()).expect("a request");
-    token(secret).sign(&mut request);
+    token(secret).apply_to(&mut request);
     request
 }
 

@@ -187,7 +187,7 @@ async fn the_hosts_limit_holds_with_and_without_a_length() {
 
 #[tokio::test]
 async fn every_refusal_by_the_body_hands_it_over() {
-    let app = host(WebhookAuth::new(SECRET).allow_users([2]));
+    let app = host(WebhookAuth::new(SECRET).allow_accounts([2]));
     let fields = Fields::example();
     let user = Some("/data/user_id");
     let foreign = "The event belongs to an account that is not accepted here.";

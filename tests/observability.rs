@@ -156,7 +156,7 @@ async fn a_stranger_is_no_alarm() {
 
 #[tokio::test]
 async fn an_authentic_delivery_that_is_refused_is_a_warning() {
-    let app = host(WebhookAuth::new(SECRET).allow_users([2]));
+    let app = host(WebhookAuth::new(SECRET).allow_accounts([2]));
     let log = Recorder::start();
     for (pointer, text, code) in
         [("/data/user_id", "3", "foreign_account"), ("/data/user_id", "\"2\"", "invalid_field")]
@@ -193,7 +193,7 @@ async fn an_authentic_delivery_that_is_refused_is_a_warning() {
 /// Of whatever can be read of the body: an opt-out is about to be lost.
 #[tokio::test]
 async fn a_refusal_on_the_last_attempt_is_an_error() {
-    let app = host(WebhookAuth::new(SECRET).allow_users([2]));
+    let app = host(WebhookAuth::new(SECRET).allow_accounts([2]));
     let log = Recorder::start();
     let last = [
         attempt(4, "/data/phone", "7"),
@@ -391,7 +391,7 @@ async fn a_request_that_no_extractor_saw_is_told_too() {
     let log = Recorder::start();
     let to = |path: &str| {
         let mut request = Request::get(path).body(Body::empty()).expect("a request");
-        token(SECRET).sign(&mut request);
+        token(SECRET).apply_to(&mut request);
         request
     };
     send(&app, to("/list")).await;
@@ -509,10 +509,10 @@ async fn nested_layers_tell_once() {
         head.extensions.get::<Authenticated>().is_some() && !head.headers.contains_key("x-block")
     });
     let app =
-        host(inner).layer(WebhookAuth::with(Credential::query("key", "k3y").expect("usable")));
+        host(inner).layer(WebhookAuth::from_credential(Credential::query("key", "k3y").expect("usable")));
     let request = |secret: &str| {
         let mut request = signed_by(&token(secret), EXAMPLE);
-        Credential::query("key", "k3y").expect("usable").sign(&mut request);
+        Credential::query("key", "k3y").expect("usable").apply_to(&mut request);
         request
     };
     let log = Recorder::start();

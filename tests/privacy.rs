@@ -28,7 +28,7 @@ fn debug_hides_secrets() {
         Credential::query("parameter", secrets[4]).expect("usable"),
     ];
     let mut encoded = http::Request::new(());
-    credentials[2].sign(&mut encoded);
+    credentials[2].apply_to(&mut encoded);
     let basic =
         encoded.headers()["authorization"].to_str().expect("ASCII")["Basic ".len()..].to_owned();
 
@@ -82,7 +82,7 @@ async fn debug_hides_what_the_person_sent() {
 
 #[tokio::test]
 async fn a_refusal_repeats_nothing_of_the_request() {
-    let app = common::host(WebhookAuth::new(SECRET).allow_users([3]));
+    let app = common::host(WebhookAuth::new(SECRET).allow_accounts([3]));
     let mut bodies = bad_bodies();
     bodies.push(EXAMPLE.to_owned());
     for body in bodies {

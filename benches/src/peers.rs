@@ -98,7 +98,7 @@ pub fn standard_webhooks() -> Host {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let seconds = i64::try_from(now.as_secs()).expect("before the year 292277026596");
         let webhook = Webhook::new(STANDARD_SECRET).expect("a secret");
-        let signature = webhook.sign("msg_1", seconds, body).expect("a signature");
+        let signature = webhook.apply_to("msg_1", seconds, body).expect("a signature");
         let headers = [
             ("webhook-id", "msg_1".to_owned()),
             ("webhook-timestamp", seconds.to_string()),

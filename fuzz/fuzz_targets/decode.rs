@@ -75,7 +75,7 @@ fn check_request(body: &[u8], result: &Result<UnsubscribeEvent, Rejection>) {
     static AUTHENTIC: LazyLock<Parts> = LazyLock::new(|| {
         let mut request = Request::new(Full::<Bytes>::default());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Credential::token("s3cr3t").expect("usable").sign(&mut request);
+        Credential::token("s3cr3t").expect("usable").apply_to(&mut request);
         let passed = service_fn(async |request: Request<Full<Bytes>>| {
             let mut response = Response::<Full<Bytes>>::default();
             response.extensions_mut().insert(request.into_parts().0);

@@ -299,7 +299,7 @@ impl Demands {
     fn build(&self) -> WebhookAuth {
         let mut credentials =
             self.usable().into_iter().map(|place| place.credential().expect("usable"));
-        let mut auth = WebhookAuth::with(credentials.next().expect("at least one"));
+        let mut auth = WebhookAuth::from_credential(credentials.next().expect("at least one"));
         for credential in credentials {
             auth = auth.or(credential);
         }
@@ -480,13 +480,13 @@ fn check_signed(place: &Place, case: &Case) {
         return;
     }
     let credential = place.credential().expect("usable");
-    credential.sign(&mut request);
-    credential.sign(&mut request);
+    credential.apply_to(&mut request);
+    credential.apply_to(&mut request);
     assert!(place.is_in(&request), "signed {:?} {:?}", request.uri(), request.headers());
     let inner = service_fn(|_: Request<Untouchable>| {
         std::future::ready(Ok::<_, Infallible>(Response::new(Full::from("inner"))))
     });
-    let (status, ..) = answer(WebhookAuth::with(credential).layer(inner), request);
+    let (status, ..) = answer(WebhookAuth::from_credential(credential).layer(inner), request);
     assert_eq!(status, 200, "{place:?}");
 }
 

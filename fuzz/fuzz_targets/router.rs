@@ -49,7 +49,7 @@ static APP: LazyLock<Router> = LazyLock::new(|| {
     let auth = || WebhookAuth::new(SECRET);
     Router::new()
         .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth()))
-        .route("/webhooks/lox24", post(any_event).layer(auth().allow_users([2])))
+        .route("/webhooks/lox24", post(any_event).layer(auth().allow_accounts([2])))
         .route("/open", post(unguarded))
         .layer(DefaultBodyLimit::max(1024))
         .with_state(())

@@ -2,12 +2,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderName, HeaderValue, Request, header::AUTHORIZATION};
-use percent_encoding::percent_encode_byte;
 
-use crate::{
-    Credential,
-    credential::{Place, encoded, with_path_and_query},
-};
+use super::credential::{encoded, with_pairs};
+use crate::{Credential, auth::Location};
 
 /// What a request's head carries in place of a credential.
 pub(super) struct Forgery {
@@ -83,19 +80,19 @@ pub(super) fn spellings(credential: &Credential) -> Vec<Forgery> {
         std::slice::from_ref(&right),
     );
     let elsewhere = match forger.place {
-        Place::Header(name) if *name != AUTHORIZATION => AUTHORIZATION,
+        Location::Header(name) if *name != AUTHORIZATION => AUTHORIZATION,
         _ => HeaderName::from_static("x-lox24-token"),
     };
     beside.headers.push((elsewhere, "Bearer wrong".to_owned()));
 
     let another = match forger.place {
-        Place::Header(_) => None,
-        Place::Bearer | Place::Basic => Some(forger.values(
+        Location::Header(_) => None,
+        Location::Bearer | Location::Basic => Some(forger.values(
             "scheme_in_lower_case",
             "the scheme of `Authorization` may be in any case: leave the check to `WebhookAuth`",
             &[with_lower_scheme(&right)],
         )),
-        Place::Query(_) => Some(forger.values(
+        Location::Query(_) => Some(forger.values(
             "parameter_among_others",
             "other parameters do no harm: leave the check to `WebhookAuth`",
             &["a=1".to_owned(), right, "b=%20".to_owned()],
@@ -105,7 +102,7 @@ pub(super) fn spellings(credential: &Credential) -> Vec<Forgery> {
 }
 
 struct Forger<'a> {
-    place: &'a Place,
+    place: &'a Location,
     /// For Basic.
     user: String,
     secret: String,
@@ -113,15 +110,15 @@ struct Forger<'a> {
 
 impl<'a> Forger<'a> {
     fn new(credential: &'a Credential) -> Self {
-        let (place, expected) = credential.place_and_expected();
+        let (place, expected) = credential.location_and_value();
         let (user, secret) = match place {
-            Place::Basic => {
+            Location::Basic => {
                 let pair = BASE64.decode(expected).expect("a pair is kept as base64");
                 let pair = String::from_utf8(pair).expect("a pair is UTF-8");
                 let (user, password) = pair.split_once(':').expect("a pair has a colon");
                 (user.to_owned(), password.to_owned())
             }
-            Place::Header(_) | Place::Bearer | Place::Query(_) => {
+            Location::Header(_) | Location::Bearer | Location::Query(_) => {
                 (String::new(), expected.to_owned())
             }
         };
@@ -131,10 +128,10 @@ impl<'a> Forger<'a> {
     /// What the place holds for a secret, be it right or wrong.
     fn spelled(&self, secret: &str) -> String {
         match self.place {
-            Place::Header(_) => secret.to_owned(),
-            Place::Bearer => format!("Bearer {secret}"),
-            Place::Basic => basic(&self.user, secret),
-            Place::Query(name) => format!("{}={}", encoded(name), encoded(secret)),
+            Location::Header(_) => secret.to_owned(),
+            Location::Bearer => format!("Bearer {secret}"),
+            Location::Basic => basic(&self.user, secret),
+            Location::Query(name) => format!("{}={}", encoded(name), encoded(secret)),
         }
     }
 
@@ -143,9 +140,9 @@ impl<'a> Forger<'a> {
             values.iter().map(|value| (name.clone(), value.clone())).collect()
         };
         let (headers, parameters) = match self.place {
-            Place::Header(name) => (in_header(name), Vec::new()),
-            Place::Bearer | Place::Basic => (in_header(&AUTHORIZATION), Vec::new()),
-            Place::Query(_) => (Vec::new(), values.to_vec()),
+            Location::Header(name) => (in_header(name), Vec::new()),
+            Location::Bearer | Location::Basic => (in_header(&AUTHORIZATION), Vec::new()),
+            Location::Query(_) => (Vec::new(), values.to_vec()),
         };
         Forgery { name, hint, headers, parameters }
     }
@@ -155,15 +152,15 @@ impl<'a> Forger<'a> {
         let one = |name, hint, value: String| self.values(name, hint, &[value]);
         let wrong = with_other_end(secret);
         match self.place {
-            Place::Header(_) => {
+            Location::Header(_) => {
                 vec![one("secret_in_a_list", BY_HAND, format!("{wrong}, {secret}"))]
             }
-            Place::Bearer => vec![
+            Location::Bearer => vec![
                 one("secret_in_a_list", BY_HAND, format!("Bearer {wrong}, Bearer {secret}")),
                 one("secret_without_scheme", ANYWHERE, secret.to_owned()),
                 one("secret_in_another_scheme", ANYWHERE, format!("Digest {secret}")),
             ],
-            Place::Basic => {
+            Location::Basic => {
                 let mut all = vec![
                     one(
                         "secret_of_another_user",
@@ -180,7 +177,7 @@ impl<'a> Forger<'a> {
                 }
                 all
             }
-            Place::Query(name) => {
+            Location::Query(name) => {
                 let other = format!("{}=", every_byte_encoded(name));
                 let twice = [right, format!("{other}{}", encoded(&wrong))];
                 vec![
@@ -205,10 +202,7 @@ impl Forgery {
             request.headers_mut().append(name, value);
         }
         if !self.parameters.is_empty() {
-            let given = request.uri().query().into_iter().map(str::to_owned);
-            let query: Vec<_> = given.chain(self.parameters.iter().cloned()).collect();
-            let path_and_query = format!("{}?{}", request.uri().path(), query.join("&"));
-            let Some(uri) = with_path_and_query(request.uri(), path_and_query) else {
+            let Some(uri) = with_pairs(request.uri(), self.parameters.iter().cloned()) else {
                 return false;
             };
             *request.uri_mut() = uri;
@@ -246,5 +240,5 @@ fn basic(user: &str, password: &str) -> String {
 
 /// As a proxy that looks for the plain name does not see it.
 fn every_byte_encoded(text: &str) -> String {
-    text.bytes().map(percent_encode_byte).collect()
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }

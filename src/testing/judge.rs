@@ -12,7 +12,7 @@ use super::{
     Finding,
     probe::{Expected, Probe},
 };
-use crate::Rejection;
+use crate::Code;
 
 /// What came back, as far as it matters.
 pub(super) enum Answer {
@@ -38,7 +38,7 @@ impl Answer {
     pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(body).unwrap_or_default();
         // What else an answer has for a code is not repeated: it may hold anything.
-        let code = Rejection::CODES.into_iter().find(|code| body["code"] == *code);
+        let code = Code::ALL.iter().map(|code| code.as_str()).find(|code| body["code"] == *code);
         let pointer = body["pointer"].as_str().map(str::to_owned);
         let content_type = headers.get(CONTENT_TYPE).map(http::HeaderValue::as_bytes);
         let is_typed =
@@ -238,7 +238,7 @@ fn first_refused(head: &Head) -> &'static str {
              `.on_request(..)`"
         }
         (403, Some("foreign_account")) => {
-            "the layer does not accept the account of the events: name yours, as in `allow_users`, by \
+            "the layer does not accept the account of the events: name yours, as in `allow_accounts`, by \
              `.accounts(..)`"
         }
         (400, Some("content_type")) => "a middleware takes `Content-Type` away, or changes it",

@@ -93,7 +93,7 @@ pub(super) fn forged(plan: &Plan) -> Vec<Probe> {
     for forgery in forged::forgeries(&plan.credential) {
         let mut probe = plan.unsigned(forgery.name, forgery.hint, sized(&plan.event()));
         // What is the right credential after all is no forgery: a place may have an odd name.
-        if forgery.put_on(&mut probe.request) && !plan.credential.is_on(&probe.request) {
+        if forgery.put_on(&mut probe.request) && !plan.credential.is_present(&probe.request) {
             probes.push(probe);
         }
     }
@@ -107,7 +107,7 @@ pub(super) fn forged(plan: &Plan) -> Vec<Probe> {
     probes
 }
 
-/// Who has the secret, and spells it in another way than `Credential::sign`.
+/// Who has the secret, and spells it in another way than `Credential::apply_to`.
 pub(super) fn credential_spellings(plan: &Plan) -> Vec<Probe> {
     let spellings = forged::spellings(&plan.credential);
     let probes = spellings.into_iter().filter_map(|spelling| {
@@ -457,7 +457,7 @@ impl Plan {
         content: Content,
     ) -> Probe {
         let mut probe = self.unsigned(name, hint, content);
-        self.credential.sign(&mut probe.request);
+        self.credential.apply_to(&mut probe.request);
         probe.expected = expected;
         probe
     }
@@ -473,7 +473,7 @@ impl Plan {
         let body = Body::new(Watched { frames: content.frames(), length, read: Arc::clone(&read) });
         let mut request = unsigned(&self.path, body);
         // The path may be that of the dashboard's URL, which has the secret in its query.
-        self.credential.take_off(&mut request);
+        self.credential.remove_from(&mut request);
         if let Some(length) = length {
             request.headers_mut().insert(CONTENT_LENGTH, length.into());
         }

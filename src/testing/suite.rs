@@ -46,7 +46,7 @@ const MAX_ANSWER: usize = 64 * 1024;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
 /// # let credential = Credential::token("s3cr3t")?;
-/// # let auth = WebhookAuth::with(credential.clone()).allow_users([17, 18]);
+/// # let auth = WebhookAuth::from_credential(credential.clone()).allow_accounts([17, 18]);
 /// # let any_event = async |_: Option<UnsubscribeEvent>| Received;
 /// # let app: Router = Router::new().route("/hook", post(any_event).layer(auth));
 /// let report = testing::conformance(app, "/hook", &credential)
@@ -99,7 +99,7 @@ pub struct Conformance<S> {
 
 impl<S> Conformance<S> {
     /// The accounts that the host accepts, as it gave them to
-    /// [`allow_users`](crate::WebhookAuth::allow_users).
+    /// [`allow_accounts`](crate::WebhookAuth::allow_accounts).
     ///
     /// The events are then of the first of them; each other one gets an event, and so does an
     /// account that is not among them, which must be refused. Without this the events are of the
@@ -148,7 +148,7 @@ impl<S> Conformance<S> {
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
     /// # let credential = Credential::token("s3cr3t")?;
-    /// # let auth = WebhookAuth::with(credential.clone())
+    /// # let auth = WebhookAuth::from_credential(credential.clone())
     /// #     .require(|head| head.extensions.get::<ConnectInfo<SocketAddr>>().is_some());
     /// # let unsubscribed = async |_: UnsubscribeEvent| Received;
     /// # let app: Router = Router::new().route("/hook", post(unsubscribed).layer(auth));
@@ -259,7 +259,7 @@ impl<S> Run<S> {
         let mut request = std::mem::take(&mut probe.request);
         (self.prepare)(&mut request);
         assert!(
-            probe.expected != Expected::Unauthorized || !self.credential.is_on(&request),
+            probe.expected != Expected::Unauthorized || !self.credential.is_present(&request),
             "`.on_request(..)` puts the right credential on a forged delivery: leave that to the suite"
         );
         self.sent += 1;

@@ -45,7 +45,7 @@ pub fn signed(body: impl Into<Body>) -> Request {
 
 pub fn signed_by(credential: &Credential, body: impl Into<Body>) -> Request {
     let mut request = unsigned(body);
-    credential.sign(&mut request);
+    credential.apply_to(&mut request);
     request
 }
 

@@ -113,7 +113,7 @@ const CASES: [Case; 5] = [
         name: "query parameter",
         is_control: false,
         measure: |secret, random| {
-            let auth = WebhookAuth::with(Credential::query("token", secret).expect("usable"));
+            let auth = WebhookAuth::from_credential(Credential::query("token", secret).expect("usable"));
             measure(auth.layer(Inner), by_query, secret, random)
         },
     },

@@ -39,7 +39,7 @@ async fn unsubscribed(
             Ok(Received)
         }
         // Another of the account's events: acknowledged, or it would be sent four times.
-        Err(rejection) if rejection.is_other_event() => Ok(Received),
+        Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
         Err(rejection) => {
             broker.put_aside(&rejection).await?;
             Err(rejection.into()) // answers as itself: 400 or 403

@@ -51,7 +51,7 @@ impl Host {
             .header("content-type", "application/json")
             .body(body.into())
             .expect("a request");
-        Credential::token(secret).expect("usable").sign(&mut request);
+        Credential::token(secret).expect("usable").apply_to(&mut request);
         send(request).await.0
     }
 

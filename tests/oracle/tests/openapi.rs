@@ -292,7 +292,7 @@ fn exchanges() -> Vec<(Router, Request)> {
         (host(auth()), signed(r#"{"name":"sms.delivery"}"#)),
         (host(any_place), unsigned(EXAMPLE)),
         (host(auth().require(|_| false)), signed(EXAMPLE)),
-        (host(auth().allow_users([3])), signed(EXAMPLE)),
+        (host(auth().allow_accounts([3])), signed(EXAMPLE)),
         (Router::new().route(PATH, post(unsubscribed)), signed(EXAMPLE)),
         (Router::new().route(PATH, post(failing).layer(auth())), signed(EXAMPLE)),
     ]

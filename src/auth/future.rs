@@ -1,4 +1,4 @@
-//! The answer on its way out: the inner service's, or a refusal.
+//! The response: the inner service's, or a refusal.
 
 use std::{
     future::Future,
@@ -12,86 +12,91 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
 
-use crate::{Rejection, delivery::Report};
+use super::discard::Discard;
+use crate::{Rejection, log::DeliveryGuard};
 
 pin_project! {
-    /// The future of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: a name for the
-    /// services around it.
+    /// Response future of [`WebhookAuthService`](super::WebhookAuthService), for an inner future `F`
+    /// and a request body `B`.
     ///
     /// ```
     /// use tower::Service;
-    /// use unsubscribe_webhook::{ResponseFuture, WebhookAuthService};
+    /// use unsubscribe_webhook::auth::{ResponseFuture, WebhookAuthService};
     ///
     /// # type Request = http::Request<String>;
     /// # type Response = http::Response<String>;
-    /// fn deliver<S>(host: &mut WebhookAuthService<S>, request: Request) -> ResponseFuture<S::Future>
+    /// fn deliver<S>(app: &mut WebhookAuthService<S>, request: Request) -> ResponseFuture<S::Future, String>
     /// where
     ///     S: Service<Request, Response = Response>,
     /// {
-    ///     host.call(request)
+    ///     app.call(request)
     /// }
     /// ```
     #[derive(Debug)]
-    pub struct ResponseFuture<F> {
+    pub struct ResponseFuture<F, B> {
         #[pin]
-        kind: FutureKind<F>,
+        kind: FutureKind<F, B>,
+        guard: DeliveryGuard,
     }
 }
 
 pin_project! {
     #[project = FutureKindProj]
     #[derive(Debug)]
-    enum FutureKind<F> {
-        Inner { #[pin] future: F, report: Report },
-        Refused { rejection: Option<Rejection> },
+    enum FutureKind<F, B> {
+        Inner { #[pin] future: F },
+        Refused { rejection: Option<Rejection>, #[pin] discard: Discard<B> },
     }
 }
 
-impl<F> ResponseFuture<F> {
-    pub(crate) fn inner(future: F, report: Report) -> Self {
-        Self { kind: FutureKind::Inner { future, report } }
+impl<F, B> ResponseFuture<F, B> {
+    pub(super) fn inner(future: F, guard: DeliveryGuard) -> Self {
+        Self { kind: FutureKind::Inner { future }, guard }
     }
 
-    pub(crate) fn refused(rejection: Rejection) -> Self {
-        Self { kind: FutureKind::Refused { rejection: Some(rejection) } }
+    pub(super) fn refused(rejection: Rejection, discard: Discard<B>, guard: DeliveryGuard) -> Self {
+        Self { kind: FutureKind::Refused { rejection: Some(rejection), discard }, guard }
     }
 }
 
-impl<F, B, E> Future for ResponseFuture<F>
+impl<F, ReqBody, ResBody, E> Future for ResponseFuture<F, ReqBody>
 where
-    F: Future<Output = Result<Response<B>, E>>,
+    F: Future<Output = Result<Response<ResBody>, E>>,
+    ReqBody: Body,
 {
-    type Output = Result<Response<ResponseBody<B>>, E>;
+    type Output = Result<Response<ResponseBody<ResBody>>, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match self.project().kind.project() {
-            FutureKindProj::Inner { future, report } => {
-                let answer = ready!(future.poll(cx));
-                report.answered(&answer);
-                answer?.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
-            }
-            FutureKindProj::Refused { rejection } => {
-                rejection.take().expect("polled again after it was ready").into()
+        let this = self.project();
+        let response = match this.kind.project() {
+            FutureKindProj::Inner { future } => ready!(future.poll(cx)).map(|response| {
+                response.map(|body| ResponseBody { kind: BodyKind::Inner { body } })
+            }),
+            FutureKindProj::Refused { rejection, discard } => {
+                let closes = ready!(discard.poll_closes(cx));
+                let rejection = rejection.take().expect("polled after it was ready");
+                Ok(if closes { rejection.close_connection() } else { rejection }.into())
             }
         };
-        Poll::Ready(Ok(response))
+        this.guard.complete(&response);
+        Poll::Ready(response)
     }
 }
 
 pin_project! {
-    /// The body of a [`WebhookAuthService`](crate::WebhookAuthService)'s answer: the inner
-    /// service's, or a refusal's problem details.
+    /// Response body of [`WebhookAuthService`](super::WebhookAuthService): the inner service's, or
+    /// the problem details of a refusal.
     ///
     /// ```
     /// use bytes::Bytes;
     /// use http_body_util::{BodyExt, Empty};
-    /// use unsubscribe_webhook::{Rejection, ResponseBody, UnsubscribeEvent};
+    /// use unsubscribe_webhook::{Rejection, UnsubscribeEvent, auth::ResponseBody};
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() {
     /// # let rejection: Rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
-    /// let refusal: http::Response<ResponseBody<Empty<Bytes>>> = rejection.into();
-    /// let problem = refusal.into_body().collect().await.unwrap().to_bytes();
+    /// let response: http::Response<ResponseBody<Empty<Bytes>>> = rejection.into();
+    /// let problem = response.into_body().collect().await.unwrap().to_bytes();
     /// assert!(problem.starts_with(br#"{"type":"https://docs.rs/"#));
     /// # }
     /// ```

@@ -1,0 +1,21 @@
+//! Authenticates requests: the layer, its service, and what a request that passed carries.
+//!
+//! Most apps need [`WebhookAuth`] only. [`WebhookAuthService`], [`ResponseFuture`] and
+//! [`ResponseBody`] are the types that it makes, to name them in services of your own.
+
+mod authenticated;
+mod credential;
+mod discard;
+mod future;
+mod layer;
+mod service;
+
+#[cfg(feature = "testing")]
+pub(crate) use self::credential::{Location, MAX_URI_LENGTH};
+pub use self::{
+    authenticated::Authenticated,
+    credential::{ConfigError, Credential},
+    future::{ResponseBody, ResponseFuture},
+    layer::WebhookAuth,
+    service::WebhookAuthService,
+};

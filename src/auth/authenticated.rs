@@ -1,0 +1,148 @@
+//! What a request carries once it has passed the layer.
+
+use std::{fmt, sync::Arc};
+
+use axum_core::extract::FromRequestParts;
+use http::{Extensions, Version, request::Parts};
+
+use super::layer::Policy;
+use crate::{
+    Rejection,
+    log::{self, DeliveryState},
+};
+
+/// Shows that a request passed a [`WebhookAuth`](crate::WebhookAuth) layer.
+///
+/// Only the layer makes one, and puts it into the request's extensions. Take it as an extractor in
+/// other webhook handlers to require the layer: a route without it responds with 500
+/// (`missing_layer`). There is no `Option<Authenticated>`: authentication is never optional.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use unsubscribe_webhook::{Authenticated, WebhookAuth};
+///
+/// async fn any_event(authenticated: Authenticated, body: String) {
+///     if authenticated.credential_index() > 0 {
+///         println!("a request still has an old secret");
+///     }
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/webhooks/all", post(any_event))
+///     .layer(WebhookAuth::new("s3cr3t"));
+/// ```
+#[derive(Clone)]
+pub struct Authenticated {
+    credential_index: usize,
+    policy: Arc<Policy>,
+    /// That of the layer around this one, whose accounts also restrict the request.
+    outer: Option<Arc<Self>>,
+    delivery: Arc<DeliveryState>,
+}
+
+impl Authenticated {
+    /// Nested layers share the state of the outermost one, which emits the log event.
+    pub(super) fn new(
+        credential_index: usize,
+        policy: Arc<Policy>,
+        outer: Option<Arc<Self>>,
+    ) -> Self {
+        let delivery = match &outer {
+            Some(outer) => Arc::clone(&outer.delivery),
+            None => Arc::default(),
+        };
+        delivery.authenticated(credential_index);
+        Self { credential_index, policy, outer, delivery }
+    }
+
+    /// The index of the credential that matched: 0 for that of `new` or `from_credential`, 1 for
+    /// that of the first [`or`](crate::WebhookAuth::or), and so on. With nested layers it is that
+    /// of the innermost one.
+    ///
+    /// ```
+    /// use unsubscribe_webhook::{Authenticated, Received, UnsubscribeEvent};
+    ///
+    /// async fn unsubscribed(authenticated: Authenticated, event: UnsubscribeEvent) -> Received {
+    ///     if authenticated.credential_index() > 0 {
+    ///         println!("event {} came with an old secret", event.id);
+    ///     }
+    ///     Received
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
+    /// ```
+    #[must_use]
+    pub fn credential_index(&self) -> usize {
+        self.credential_index
+    }
+
+    /// Whether the layer accepts events of this account
+    /// ([`allow_accounts`](crate::WebhookAuth::allow_accounts)).
+    ///
+    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) checks this by itself as an extractor and in
+    /// `from_body`. Check it yourself if you decode events in another way.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use unsubscribe_webhook::{Authenticated, UnsubscribeEvent};
+    ///
+    /// // The body holds several events, one in each line.
+    /// async fn batch(authenticated: Authenticated, lines: String) -> StatusCode {
+    ///     for line in lines.lines() {
+    ///         match UnsubscribeEvent::from_slice(line.as_bytes()) {
+    ///             Ok(event) if authenticated.accepts(event.data.user_id) => {
+    ///                 println!("event {}", event.id);
+    ///             }
+    ///             _ => return StatusCode::BAD_REQUEST,
+    ///         }
+    ///     }
+    ///     StatusCode::OK
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(batch);
+    /// ```
+    #[must_use]
+    pub fn accepts(&self, account: i64) -> bool {
+        self.accepts_opt_out(Some(account))
+    }
+
+    /// Whether the layer accepts an opt-out: one whose account is unknown only if no layer names
+    /// accounts.
+    pub(crate) fn accepts_opt_out(&self, account: Option<i64>) -> bool {
+        let is_allowed = |accounts: &std::collections::BTreeSet<i64>| {
+            account.is_some_and(|account| accounts.contains(&account))
+        };
+        self.policy.accounts.as_ref().is_none_or(is_allowed)
+            && self.outer.as_ref().is_none_or(|outer| outer.accepts_opt_out(account))
+    }
+
+    /// # Errors
+    ///
+    /// `missing_layer` if no layer has authenticated the request: then no event gets through.
+    pub(crate) fn require(extensions: &Extensions, version: Version) -> Result<&Self, Rejection> {
+        extensions.get::<Self>().ok_or_else(|| {
+            let rejection = Rejection::missing_layer();
+            log::missing_layer(&rejection);
+            // The body stays unread.
+            if version < Version::HTTP_2 { rejection.close_connection() } else { rejection }
+        })
+    }
+
+    pub(crate) fn delivery(&self) -> &Arc<DeliveryState> {
+        &self.delivery
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Authenticated {
+    type Rejection = Rejection;
+
+    async fn from_request_parts(head: &mut Parts, _: &S) -> Result<Self, Rejection> {
+        Self::require(&head.extensions, head.version).cloned()
+    }
+}
+
+impl fmt::Debug for Authenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authenticated")
+            .field("credential_index", &self.credential_index)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,79 @@
+//! What becomes of the body of a refused request.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Buf;
+use http::{
+    Version,
+    header::{CONTENT_LENGTH, EXPECT},
+    request::Parts,
+};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+pin_project! {
+    /// Reads the body of a refused request and drops it, frame by frame, up to a limit.
+    ///
+    /// Below HTTP/2 an unread body breaks the connection for everybody who shares it: the server
+    /// closes it without saying so, the kernel resets it, and a proxy takes the server for broken or
+    /// sends the next client's request on it (RFC 9112, sections 9.3 and 9.6).
+    #[derive(Debug)]
+    pub(super) struct Discard<B> {
+        #[pin]
+        body: B,
+        plan: Plan,
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// Read on: so many bytes at most.
+    Read(usize),
+    /// Leave the body unread, and say `Connection: close`.
+    Close,
+    /// Leave the connection as it is.
+    Keep,
+}
+
+impl<B: Body> Discard<B> {
+    pub(super) fn new(head: &Parts, body: B, limit: usize) -> Self {
+        let plan = if head.version >= Version::HTTP_2 || body.is_end_stream() {
+            Plan::Keep
+        } else if limit == 0
+            // The client waits for permission to send (RFC 9110, section 10.1.1): do not give it.
+            || head.headers.contains_key(EXPECT)
+            || content_length(head) > limit as u64
+        {
+            Plan::Close
+        } else {
+            Plan::Read(limit)
+        };
+        Self { body, plan }
+    }
+
+    /// Whether the connection must be closed, once that is known.
+    pub(super) fn poll_closes(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<bool> {
+        let mut this = self.project();
+        while let Plan::Read(remaining) = *this.plan {
+            *this.plan = match ready!(this.body.as_mut().poll_frame(cx)) {
+                None => Plan::Keep,
+                Some(Err(_)) => Plan::Close,
+                Some(Ok(frame)) => {
+                    let length = frame.into_data().map_or(0, |data| data.remaining());
+                    // An empty frame counts too, so that the loop ends.
+                    remaining.checked_sub(length.max(1)).map_or(Plan::Close, Plan::Read)
+                }
+            };
+        }
+        Poll::Ready(*this.plan == Plan::Close)
+    }
+}
+
+/// What the client announces; 0 for a chunked body.
+fn content_length(head: &Parts) -> u64 {
+    let value = head.headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.parse().ok()).unwrap_or_default()
+}

@@ -1,0 +1,351 @@
+//! The tower layer and its policy.
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
+
+use http::{HeaderName, HeaderValue, request::Parts};
+use tower_layer::Layer;
+
+use super::{ConfigError, Credential, WebhookAuthService, credential::ConfigErrorKind};
+
+/// The default of [`WebhookAuth::discard_limit`]: more than nginx lets through by default, 1 MiB.
+const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
+
+/// Layer that lets only authenticated webhook requests through.
+///
+/// It checks the head of a request and responds to every other one itself: 401 without the
+/// credential, 403 if a check of the app rejects it ([`Rejection`](crate::Rejection)). A request
+/// that passes carries [`Authenticated`](crate::Authenticated) in its extensions, which
+/// [`UnsubscribeEvent`](crate::UnsubscribeEvent) requires. The header of the credential is marked
+/// sensitive, so that layers and handlers inside this one log it as `Sensitive`.
+///
+/// The body of a refused request is never buffered, parsed or passed on. Over HTTP/1 it is read and
+/// discarded, so that its connection stays usable: see [`discard_limit`](Self::discard_limit).
+///
+/// Rules are restrictive: all [`require`](Self::require) checks must pass, and repeated
+/// [`allow_accounts`](Self::allow_accounts) calls intersect, as nested layers do. Only
+/// [`or`](Self::or) accepts more.
+///
+/// # Example
+///
+/// One request that is accepted, and one that is refused:
+///
+/// ```
+/// use axum::{Router, body::Body, routing::post};
+/// use http::{Request, StatusCode};
+/// use tower::ServiceExt;
+/// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+///
+/// async fn unsubscribed(event: UnsubscribeEvent) -> Received {
+///     // Add event.data.phone to the suppression list here.
+///     Received
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let app = Router::new().route(
+///     "/webhooks/unsubscribe",
+///     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
+/// );
+/// let request = |token: &str| {
+///     Request::post("/webhooks/unsubscribe")
+///         .header("content-type", "application/json")
+///         .header("x-lox24-token", token)
+///         .body(Body::from(include_str!("../../examples/event.json")))
+///         .unwrap()
+/// };
+///
+/// let response = app.clone().oneshot(request("s3cr3t")).await.unwrap();
+/// assert_eq!(response.status(), StatusCode::OK);
+///
+/// let response = app.oneshot(request("guess")).await.unwrap();
+/// assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+/// assert_eq!(response.headers()["www-authenticate"], r#"Token realm="webhook""#);
+/// # }
+/// ```
+///
+/// # With other layers
+///
+/// The layer takes any request body and any response body, so it combines with those of tower-http
+/// in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
+/// two `.layer` calls on `post(..)`.
+///
+/// ```
+/// use axum::{Router, routing::post};
+/// use tower::ServiceBuilder;
+/// use tower_http::{compression::CompressionLayer, trace::TraceLayer};
+/// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+///
+/// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
+/// let app: Router = Router::new().route(
+///     "/webhooks/unsubscribe",
+///     post(unsubscribed).layer(
+///         ServiceBuilder::new()
+///             .layer(CompressionLayer::new())
+///             .layer(WebhookAuth::new("s3cr3t"))
+///             .layer(TraceLayer::new_for_http()),
+///     ),
+/// );
+/// ```
+///
+/// - A layer *outside* this one sees the request first. It may log the credential's header unless
+///   tower-http's `SetSensitiveRequestHeadersLayer` stands before it
+///   ([`credential_headers`](Self::credential_headers)). A secret in a query is visible to every
+///   layer.
+/// - Limit the size of bodies with axum's `DefaultBodyLimit`, whose refusal is the contract's 400.
+///   tower-http's `RequestBodyLimitLayer` responds to a large `Content-Length` itself, with 413.
+/// - A `ConcurrencyLimit` takes its permit before a request is authenticated: see
+///   [`WebhookAuthService`](crate::auth::WebhookAuthService).
+#[derive(Clone)]
+#[must_use]
+pub struct WebhookAuth {
+    policy: Arc<Policy>,
+}
+
+impl WebhookAuth {
+    /// Accepts the token of the provider's dashboard in the `X-LOX24-Token` header.
+    ///
+    /// # Panics
+    ///
+    /// At start-up, as axum does on an invalid route, if the secret is empty or could never match:
+    /// `""`, `"s3cr3t\n"` (read from a file and not trimmed), `"pässword"`.
+    /// [`try_new`](Self::try_new) returns the error instead.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::WebhookAuth;
+    /// let auth = WebhookAuth::new("s3cr3t");
+    /// ```
+    #[track_caller]
+    pub fn new(secret: impl Into<String>) -> Self {
+        match Self::try_new(secret) {
+            Ok(auth) => auth,
+            Err(error) => panic!("the webhook's secret is unusable: {error}"),
+        }
+    }
+
+    /// As [`new`](Self::new), but returns the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the secrets on which `new` panics.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::WebhookAuth;
+    /// assert!(WebhookAuth::try_new("s3cr3t").is_ok());
+    /// assert!(WebhookAuth::try_new("").is_err());
+    /// ```
+    pub fn try_new(secret: impl Into<String>) -> Result<Self, ConfigError> {
+        Credential::token(secret).map(Self::from_credential)
+    }
+
+    /// Accepts any other credential.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::{Credential, WebhookAuth};
+    /// # fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
+    /// let auth = WebhookAuth::from_credential(Credential::bearer("s3cr3t")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn from_credential(credential: Credential) -> Self {
+        let policy = Policy {
+            challenges: Arc::new([credential.challenge()]),
+            credentials: vec![credential],
+            requirements: Vec::new(),
+            accounts: None,
+            discard_limit: DISCARD_LIMIT,
+        };
+        Self { policy: Arc::new(policy) }
+    }
+
+    /// Accepts one more credential: to rotate the secret, or to change its location.
+    ///
+    /// Each request is compared with all of them.
+    /// [`Authenticated::credential_index`](crate::Authenticated::credential_index) and the log say
+    /// which one matched, so that you see when the old one is out of use.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::{Credential, WebhookAuth};
+    /// # fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
+    /// let auth = WebhookAuth::try_new("new-s3cr3t")?.or(Credential::token("old-s3cr3t")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn or(mut self, credential: Credential) -> Self {
+        let policy = Arc::make_mut(&mut self.policy);
+        let challenge = credential.challenge();
+        if !policy.challenges.contains(&challenge) {
+            policy.challenges = policy.challenges.iter().cloned().chain([challenge]).collect();
+        }
+        policy.credentials.push(credential);
+        self
+    }
+
+    /// Adds a check of the head (source address, TLS client, …), called after the credential
+    /// matched: if it returns `false`, the response is 403.
+    ///
+    /// Any client can set a header: check one only if your proxy sets it on every request.
+    ///
+    /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use std::net::{IpAddr, SocketAddr};
+    /// # use unsubscribe_webhook::WebhookAuth;
+    ///
+    /// let gateway = IpAddr::from([192, 0, 2, 1]);
+    /// let auth = WebhookAuth::new("s3cr3t").require(move |head| {
+    ///     let peer = head.extensions.get::<ConnectInfo<SocketAddr>>();
+    ///     peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical() == gateway)
+    /// });
+    /// ```
+    pub fn require<F>(mut self, check: F) -> Self
+    where
+        F: Fn(&Parts) -> bool + Send + Sync + 'static,
+    {
+        Arc::make_mut(&mut self.policy).requirements.push(Arc::new(check));
+        self
+    }
+
+    /// Accepts only events of these accounts (`data.user_id`) and refuses others with 403.
+    ///
+    /// A second call keeps only the accounts that both name. The account is a part of the body, which
+    /// the layer does not read: [`UnsubscribeEvent`](crate::UnsubscribeEvent) refuses, or
+    /// [`Authenticated::accepts`](crate::Authenticated::accepts) in a handler that decodes by
+    /// itself. Events of other kinds have no account. Whoever knows the secret can write any
+    /// account: give accounts that do not trust each other a route and a secret each.
+    ///
+    /// # Panics
+    ///
+    /// At start-up, if no account is left: the list is empty (a setting is missing), or has none in
+    /// common with an earlier call. [`try_allow_accounts`](Self::try_allow_accounts) returns the
+    /// error instead.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::WebhookAuth;
+    /// let auth = WebhookAuth::new("s3cr3t").allow_accounts([2, 3]);
+    /// ```
+    #[track_caller]
+    pub fn allow_accounts(self, accounts: impl IntoIterator<Item = i64>) -> Self {
+        match self.try_allow_accounts(accounts) {
+            Ok(auth) => auth,
+            Err(error) => panic!("the webhook's accounts are unusable: {error}"),
+        }
+    }
+
+    /// As [`allow_accounts`](Self::allow_accounts), but returns the error.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if no account is left: `[]`, or `[3]` after `[2]`.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::WebhookAuth;
+    /// assert!(WebhookAuth::new("s3cr3t").try_allow_accounts([2]).is_ok());
+    /// assert!(WebhookAuth::new("s3cr3t").try_allow_accounts([]).is_err());
+    /// ```
+    pub fn try_allow_accounts(
+        mut self,
+        accounts: impl IntoIterator<Item = i64>,
+    ) -> Result<Self, ConfigError> {
+        let policy = Arc::make_mut(&mut self.policy);
+        let mut accounts: BTreeSet<i64> = accounts.into_iter().collect();
+        if let Some(earlier) = &policy.accounts {
+            accounts.retain(|account| earlier.contains(account));
+        }
+        if accounts.is_empty() {
+            return Err(ConfigErrorKind::NoAccounts.into());
+        }
+        policy.accounts = Some(accounts);
+        Ok(self)
+    }
+
+    /// Sets how many bytes of a refused request's body are read and discarded over HTTP/1; 2 MiB by
+    /// default.
+    ///
+    /// A server that leaves a body unread closes the connection and resets it. A proxy in front then
+    /// takes the server for broken, or sends the next client's request on the dead connection: so
+    /// one client without the secret could keep the provider's deliveries out. Therefore the layer
+    /// reads the body of a refused request to its end before it responds, frame by frame, without
+    /// keeping any of it. It responds at once with `Connection: close` to `Expect: 100-continue`, to
+    /// a `Content-Length` over the limit, and when a chunked body reaches the limit. With 0 it never
+    /// reads and always closes. Over HTTP/2 and HTTP/3 it responds at once: there, a refusal ends
+    /// its own stream only.
+    ///
+    /// Let your proxy refuse larger bodies than this (nginx: `client_max_body_size`, 1 MiB by
+    /// default). The layer does not apply timeouts: configure those for reading a request in your
+    /// server or proxy, as for every body.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::WebhookAuth;
+    /// let auth = WebhookAuth::new("s3cr3t").discard_limit(64 * 1024);
+    /// ```
+    pub fn discard_limit(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.policy).discard_limit = bytes;
+        self
+    }
+
+    /// The headers that hold the credentials, each once, in the order in which they were added: for
+    /// layers around the whole app, which may log the headers of a request before this layer marks
+    /// them sensitive.
+    ///
+    /// A query credential has none, and nothing hides it from a layer that logs URIs.
+    ///
+    /// ```
+    /// use axum::{Router, routing::post};
+    /// use tower::ServiceBuilder;
+    /// use tower_http::{sensitive_headers::SetSensitiveRequestHeadersLayer, trace::TraceLayer};
+    /// # use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    ///
+    /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
+    /// let auth = WebhookAuth::new("s3cr3t");
+    /// let sensitive = SetSensitiveRequestHeadersLayer::new(auth.credential_headers());
+    /// let app: Router = Router::new()
+    ///     .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
+    ///     .layer(ServiceBuilder::new().layer(sensitive).layer(TraceLayer::new_for_http()));
+    /// ```
+    #[must_use]
+    pub fn credential_headers(&self) -> Vec<HeaderName> {
+        let mut names = Vec::new();
+        for name in self.policy.credentials.iter().filter_map(Credential::header_name) {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        names
+    }
+}
+
+impl From<Credential> for WebhookAuth {
+    fn from(credential: Credential) -> Self {
+        Self::from_credential(credential)
+    }
+}
+
+impl<S> Layer<S> for WebhookAuth {
+    type Service = WebhookAuthService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WebhookAuthService::new(inner, Arc::clone(&self.policy))
+    }
+}
+
+impl fmt::Debug for WebhookAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebhookAuth")
+            .field("credentials", &self.policy.credentials)
+            .field("requirements", &self.policy.requirements.len())
+            .field("accounts", &self.policy.accounts)
+            .field("discard_limit", &self.policy.discard_limit)
+            .finish()
+    }
+}
+
+/// What a layer requires, shared by its services and by what they authenticate.
+#[derive(Clone)]
+pub(super) struct Policy {
+    pub(super) credentials: Vec<Credential>,
+    /// One for each distinct kind of credential, for a 401.
+    pub(super) challenges: Arc<[HeaderValue]>,
+    pub(super) requirements: Vec<Arc<dyn Fn(&Parts) -> bool + Send + Sync>>,
+    /// The accounts whose events are accepted; `None` accepts all.
+    pub(super) accounts: Option<BTreeSet<i64>>,
+    pub(super) discard_limit: usize,
+}

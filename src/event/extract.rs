@@ -1,0 +1,180 @@
+//! From an authenticated request to its event.
+
+use std::{error::Error, iter};
+
+use axum_core::{
+    RequestExt,
+    extract::{FromRequest, OptionalFromRequest, Request},
+};
+use bytes::Bytes;
+use http::{HeaderMap, Version, header::CONTENT_TYPE, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError};
+
+use super::{decode, refused::RefusedBody};
+use crate::{Authenticated, Code, Rejection, UnsubscribeEvent, log::Envelope};
+
+impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
+        // Taken from the head, so that it is not kept while the body is read: 2 % of a delivery.
+        let authenticated =
+            Authenticated::require(request.extensions(), request.version())?.clone();
+        let delivery = Delivery::new(&authenticated, request.headers(), request.version());
+        delivery.read(request.into_limited_body()).await
+    }
+}
+
+impl<S: Sync> OptionalFromRequest<S> for UnsubscribeEvent {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, state: &S) -> Result<Option<Self>, Rejection> {
+        match <Self as FromRequest<S>>::from_request(request, state).await {
+            Ok(event) => Ok(Some(event)),
+            Err(rejection) if rejection.code() == Code::OtherEvent => Ok(None),
+            Err(rejection) => Err(rejection),
+        }
+    }
+}
+
+impl UnsubscribeEvent {
+    /// Reads a request's body and makes all checks of the extractor, for apps without axum.
+    ///
+    /// The body is not read unless the request passed [`WebhookAuth`](crate::WebhookAuth). It is read
+    /// without a limit: wrap it in `http_body_util::Limited`. Pass a body that you have read already
+    /// as `http_body_util::Full`.
+    ///
+    /// # Errors
+    ///
+    /// - `missing_layer` (500) if the request did not pass the layer;
+    /// - `body_too_large` for a body over the limit, `body_incomplete` for one that fails while it is
+    ///   read;
+    /// - `content_type` for anything but one `application/json`;
+    /// - what [`from_slice`](Self::from_slice) refuses;
+    /// - `foreign_account` (403) for an account that the layer does not allow.
+    ///
+    /// [`Rejection::body`] holds the body of the last three.
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{Full, Limited};
+    /// use std::convert::Infallible;
+    /// use tower::{ServiceBuilder, service_fn};
+    /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    ///
+    /// // hyper's body is `hyper::body::Incoming`.
+    /// async fn unsubscribed(
+    ///     request: Request<Full<Bytes>>,
+    /// ) -> Result<Response<Full<Bytes>>, Infallible> {
+    ///     let (head, body) = request.into_parts();
+    ///     let body = Limited::new(body, 64 * 1024);
+    ///     Ok(match UnsubscribeEvent::from_body(&head, body).await {
+    ///         Ok(event) => {
+    ///             // Add event.data.phone to the suppression list here.
+    ///             Received.into()
+    ///         }
+    ///         Err(rejection) => rejection.into(),
+    ///     })
+    /// }
+    ///
+    /// let service = ServiceBuilder::new()
+    ///     .layer(WebhookAuth::new("s3cr3t"))
+    ///     .service(service_fn(unsubscribed));
+    /// ```
+    pub async fn from_body<B>(head: &Parts, body: B) -> Result<Self, Rejection>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let authenticated = Authenticated::require(&head.extensions, head.version)?;
+        Delivery::new(authenticated, &head.headers, head.version).read(body).await
+    }
+}
+
+/// What must be known of the head while the body is read.
+struct Delivery<'a> {
+    authenticated: &'a Authenticated,
+    is_json: bool,
+    version: Version,
+}
+
+impl<'a> Delivery<'a> {
+    fn new(authenticated: &'a Authenticated, headers: &HeaderMap, version: Version) -> Self {
+        Self { authenticated, is_json: is_json(headers), version }
+    }
+
+    async fn read<B>(&self, body: B) -> Result<UnsubscribeEvent, Rejection>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        match body.collect().await {
+            Ok(body) => self.decode(body.to_bytes()),
+            Err(error) => {
+                let rejection = body_error(&*error.into());
+                // Not from the part that has arrived: the attempt comes last in a delivery.
+                self.log_refused(&rejection, Envelope::default());
+                let is_shared = self.version < Version::HTTP_2;
+                Err(if is_shared { rejection.close_connection() } else { rejection })
+            }
+        }
+    }
+
+    fn decode(&self, body: Bytes) -> Result<UnsubscribeEvent, Rejection> {
+        let mut noted = None;
+        if self.is_json {
+            match decode::from_slice(&body) {
+                Ok(event) => return self.check_account(event, body),
+                Err(fault) => noted = Some(fault),
+            }
+        }
+        let refused = RefusedBody::read(&body);
+        let rejection =
+            noted.map_or_else(Rejection::content_type, |noted| refused.fault(noted).into());
+        self.log_refused(&rejection, refused.envelope());
+        let opt_out =
+            refused.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
+        Err(rejection.with_body(body, opt_out))
+    }
+
+    fn check_account(
+        &self,
+        event: UnsubscribeEvent,
+        body: Bytes,
+    ) -> Result<UnsubscribeEvent, Rejection> {
+        let envelope = event.envelope();
+        if self.authenticated.accepts(event.data.user_id) {
+            self.authenticated.delivery().event_accepted(envelope);
+            Ok(event)
+        } else {
+            let rejection = Rejection::foreign_account();
+            self.log_refused(&rejection, envelope);
+            Err(rejection.with_body(body, None))
+        }
+    }
+
+    fn log_refused(&self, rejection: &Rejection, envelope: Envelope) {
+        self.authenticated.delivery().body_refused(rejection, envelope);
+    }
+}
+
+/// Whether the one `Content-Type` is `application/json`, in any case and with any parameters.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+}
+
+/// The limit may be axum's or that of a layer, and is then wrapped in other errors.
+fn body_error(error: &(dyn Error + 'static)) -> Rejection {
+    let mut causes = iter::successors(Some(error), |error| (*error).source());
+    if causes.any(<dyn Error>::is::<LengthLimitError>) {
+        Rejection::body_too_large()
+    } else {
+        Rejection::body_incomplete()
+    }
+}

@@ -1,0 +1,350 @@
+//! Every refusal, and its response.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, LazyLock},
+};
+
+use axum_core::{
+    body::Body,
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http::{
+    HeaderValue, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use serde::Serialize;
+
+use crate::{Code, OptOut, ServerError};
+
+/// Why a request was refused, and the response that says so.
+///
+/// As a response it is problem details ([RFC 9457], `application/problem+json`): `type` (a link to
+/// the documentation of the [`Code`]), `title`, `status`, `detail`, `code`, and `pointer`
+/// ([RFC 6901]) if a field of the event is at fault. None of them repeats what the request
+/// contained, nor does `Display`. A 401 has a `WWW-Authenticate` challenge for each kind of
+/// credential that the layer accepts. Below HTTP/2, a response that leaves a part of the request's
+/// body unread says `Connection: close`.
+///
+/// The rejection is also in the extensions of its response, for layers that log or count.
+/// It converts into an axum response, and into an [`http::Response`] of any body made from
+/// [`Bytes`] for apps without axum. It is cheap to clone.
+///
+/// ```
+/// use http_body_util::Full;
+/// use unsubscribe_webhook::{Code, UnsubscribeEvent};
+///
+/// let body = br#"{"name": "phone.unsubscribe", "id": 17, "data": {}}"#;
+/// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
+/// assert_eq!(rejection.status(), 400);
+/// assert_eq!(rejection.code(), Code::InvalidField);
+/// assert_eq!(rejection.pointer(), Some("/id"));
+///
+/// let response: http::Response<Full<bytes::Bytes>> = rejection.into();
+/// assert_eq!(response.headers()["content-type"], "application/problem+json");
+/// ```
+///
+/// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
+/// [RFC 9457]: https://www.rfc-editor.org/rfc/rfc9457
+#[derive(Clone)]
+pub struct Rejection {
+    code: Code,
+    pointer: Option<&'static str>,
+    detail: &'static str,
+    challenges: Option<Arc<[HeaderValue]>>,
+    closes_connection: bool,
+    body: Option<Bytes>,
+    opt_out: Option<Arc<OptOut>>,
+    is_kept: bool,
+    source: Option<ServerError>,
+}
+
+impl Rejection {
+    pub(crate) fn new(code: Code, pointer: Option<&'static str>, detail: &'static str) -> Self {
+        Self {
+            code,
+            pointer,
+            detail,
+            challenges: None,
+            closes_connection: false,
+            body: None,
+            opt_out: None,
+            is_kept: false,
+            source: None,
+        }
+    }
+
+    pub(crate) fn unauthorized(challenges: Arc<[HeaderValue]>) -> Self {
+        let detail = "Missing, invalid or duplicate credentials.";
+        Self { challenges: Some(challenges), ..Self::new(Code::Unauthorized, None, detail) }
+    }
+
+    pub(crate) fn forbidden() -> Self {
+        Self::new(Code::Forbidden, None, "A check of the application rejected the request.")
+    }
+
+    pub(crate) fn foreign_account() -> Self {
+        let detail = "The event belongs to an account that is not accepted here.";
+        Self::new(Code::ForeignAccount, Some("/data/user_id"), detail)
+    }
+
+    pub(crate) fn content_type() -> Self {
+        Self::new(Code::ContentType, None, "The Content-Type must be application/json.")
+    }
+
+    pub(crate) fn body_too_large() -> Self {
+        Self::new(Code::BodyTooLarge, None, "The body exceeds the application's limit.")
+    }
+
+    pub(crate) fn body_incomplete() -> Self {
+        Self::new(Code::BodyIncomplete, None, "The body ended before it was complete.")
+    }
+
+    pub(crate) fn missing_layer() -> Self {
+        let detail = "The route is not behind the WebhookAuth layer, so the request cannot be \
+                      authenticated. Add .layer(WebhookAuth::new(secret)) to the route.";
+        Self::new(Code::MissingLayer, None, detail)
+    }
+
+    /// Says `Connection: close`: a part of the request's body stays unread.
+    pub(crate) fn close_connection(mut self) -> Self {
+        self.closes_connection = true;
+        self
+    }
+
+    pub(crate) fn with_body(mut self, body: Bytes, opt_out: Option<OptOut>) -> Self {
+        self.body = Some(body);
+        self.opt_out = opt_out.map(Arc::new);
+        self
+    }
+
+    /// The status of the response: that of the [`code`](Self::code).
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.code.status()
+    }
+
+    /// The reason.
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
+    /// let rejection = UnsubscribeEvent::from_slice(br#"{"name": "sms.delivery"}"#).unwrap_err();
+    /// assert_eq!(rejection.code(), Code::OtherEvent);
+    /// ```
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The field of the contract that is at fault, as a JSON pointer (RFC 6901).
+    ///
+    /// ```
+    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
+    /// let body = br#"{"name": "phone.unsubscribe"}"#;
+    /// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
+    /// assert_eq!((rejection.code(), rejection.pointer()), (Code::MissingField, Some("/id")));
+    /// ```
+    #[must_use]
+    pub fn pointer(&self) -> Option<&'static str> {
+        self.pointer
+    }
+
+    /// The raw body, if the request was authenticated and its body was read whole: to store it as a
+    /// dead letter.
+    ///
+    /// `None` if the body was not read whole, or if you hold it already
+    /// ([`UnsubscribeEvent::from_slice`](crate::UnsubscribeEvent::from_slice), a handler's error).
+    ///
+    /// ```
+    /// use unsubscribe_webhook::{Received, Rejection, UnsubscribeEvent};
+    /// # fn store_dead_letter(_: &[u8]) {}
+    ///
+    /// async fn unsubscribed(
+    ///     event: Result<UnsubscribeEvent, Rejection>,
+    /// ) -> Result<Received, Rejection> {
+    ///     let event = event.inspect_err(|rejection| {
+    ///         if let Some(body) = rejection.body() {
+    ///             store_dead_letter(body);
+    ///         }
+    ///     })?;
+    ///     // Add event.data.phone to the suppression list here.
+    ///     Ok(Received)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn body(&self) -> Option<&Bytes> {
+        self.body.as_ref()
+    }
+
+    /// The opt-out that a refused body still says, if it can be read with certainty.
+    ///
+    /// A real opt-out can break the contract: a person who gives no reason, an empty map that PHP
+    /// writes as `[]`, a byte that is not UTF-8. Add its number to your suppression list, then
+    /// return [`kept`](Self::kept). It is `Some` if the request was authenticated, its body was read
+    /// whole and refused with 400, and
+    ///
+    /// - the body, read as far as it is JSON, has exactly one `name`, `phone.unsubscribe`, and
+    ///   exactly one `data` with exactly one `phone`, a string that is not empty and needs no
+    ///   replacement of invalid UTF-8;
+    /// - the account is accepted, where the layer names accounts.
+    ///
+    /// ```
+    /// use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent};
+    /// # mod suppression_list { pub async fn add(_: &str) -> std::io::Result<()> { Ok(()) } }
+    ///
+    /// async fn unsubscribed(
+    ///     event: Result<UnsubscribeEvent, Rejection>,
+    /// ) -> Result<Received, ServerError> {
+    ///     match event {
+    ///         Ok(event) => suppression_list::add(&event.data.phone).await?,
+    ///         Err(rejection) => {
+    ///             let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
+    ///             suppression_list::add(&opt_out.phone).await?;
+    ///             return Err(rejection.kept().into());
+    ///         }
+    ///     }
+    ///     Ok(Received)
+    /// }
+    /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
+    /// ```
+    #[must_use]
+    pub fn opt_out(&self) -> Option<&OptOut> {
+        self.opt_out.as_deref()
+    }
+
+    /// Marks that the app has stored what it needs of the refused body, durably.
+    ///
+    /// The response stays the same. The log records `kept`, and does not report a lost opt-out when
+    /// this was the last attempt.
+    #[must_use]
+    pub fn kept(mut self) -> Self {
+        self.is_kept = true;
+        self
+    }
+
+    pub(crate) fn is_kept(&self) -> bool {
+        self.is_kept
+    }
+
+    pub(crate) fn detail(&self) -> &'static str {
+        self.detail
+    }
+
+    fn title(&self) -> &'static str {
+        match self.status() {
+            StatusCode::BAD_REQUEST => "Invalid webhook request's body structure",
+            StatusCode::UNAUTHORIZED => "Webhook request unauthorized",
+            StatusCode::FORBIDDEN => "Webhook access forbidden",
+            _ => "Server error",
+        }
+    }
+
+    fn problem(&self) -> Bytes {
+        /// Made once: unauthenticated clients may ask for it at a high rate.
+        static UNAUTHORIZED: LazyLock<Bytes> =
+            LazyLock::new(|| Rejection::unauthorized(Arc::default()).to_json());
+
+        match self.code {
+            Code::Unauthorized => UNAUTHORIZED.clone(),
+            _ => self.to_json(),
+        }
+    }
+
+    fn to_json(&self) -> Bytes {
+        let problem = Problem {
+            kind: format!("{TYPE_BASE}{:?}", self.code),
+            title: self.title(),
+            status: self.status().as_u16(),
+            detail: self.detail,
+            code: self.code.as_str(),
+            pointer: self.pointer,
+        };
+        let mut json = serde_json::to_vec(&problem).expect("strings and a number are always JSON");
+        json.push(b'\n');
+        json.into()
+    }
+}
+
+/// Where rustdoc documents the variants of [`Code`].
+const TYPE_BASE: &str =
+    "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/enum.Code.html#variant.";
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+#[derive(Serialize)]
+struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'static str>,
+}
+
+impl<B: From<Bytes>> From<Rejection> for http::Response<B> {
+    fn from(rejection: Rejection) -> Self {
+        let mut response = http::Response::new(B::from(rejection.problem()));
+        *response.status_mut() = rejection.status();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        if rejection.closes_connection {
+            headers.insert(CONNECTION, CLOSE);
+        }
+        for challenge in rejection.challenges.iter().flat_map(|challenges| challenges.iter()) {
+            headers.append(WWW_AUTHENTICATE, challenge.clone());
+        }
+        response.extensions_mut().insert(rejection);
+        response
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        http::Response::<Body>::from(self)
+    }
+}
+
+/// A [`Rejection`] that became a `ServerError` by `?` is that rejection again.
+impl From<ServerError> for Rejection {
+    fn from(error: ServerError) -> Self {
+        if let Some(rejection) = error.get_ref().downcast_ref::<Self>() {
+            return rejection.clone();
+        }
+        let detail = "The application failed to handle the event.";
+        Self { source: Some(error), ..Self::new(Code::ServerError, None, detail) }
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status().as_u16(), self.code)?;
+        if let Some(pointer) = self.pointer {
+            write!(f, " at {pointer}")?;
+        }
+        write!(f, ": {}", self.detail)
+    }
+}
+
+impl fmt::Debug for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rejection")
+            .field("code", &self.code)
+            .field("pointer", &self.pointer)
+            .field("body_length", &self.body.as_ref().map(Bytes::len))
+            .field("opt_out", &self.opt_out)
+            .field("is_kept", &self.is_kept)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The handler's error is the source of a `server_error`; no other rejection has one.
+impl Error for Rejection {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_ref().map(|error| error.get_ref() as _)
+    }
+}
