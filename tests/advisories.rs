@@ -37,7 +37,7 @@ use axum::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use common::{
     Answer, EXAMPLE, Fields, PATH, SECRET, assert_received, assert_refused,
-    assert_refused_on_the_wire, detail, host, send, signed, token, unsigned, untouchable,
+    assert_refused_over_network, detail, host, send, signed, token, unsigned, untouchable,
 };
 use hidden::{Log, TEXTS, assert_hides, bad_bodies, trace};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
@@ -275,7 +275,7 @@ fn a_content_length_is_a_promise_for_which_no_room_is_made() {
                 client.send(format!("{head}content-length: {PROMISED}\r\n\r\n{EXAMPLE}")).await;
                 client.finish().await;
                 let answer = client.answer().await;
-                assert_refused_on_the_wire(&answer, code, None, detail(code, None));
+                assert_refused_over_network(&answer, code, None, detail(code, None));
             }
         });
         // All of it: the server, two connections with their buffers, two requests.
@@ -409,7 +409,7 @@ async fn a_stranger_is_refused_before_the_body_is_sent() {
     let mut stranger = Client::connect(address).await;
     stranger.send(expecting(&unsigned(""))).await;
     let answer = stranger.answer().await;
-    assert_refused_on_the_wire(&answer, "unauthorized", None, detail("unauthorized", None));
+    assert_refused_over_network(&answer, "unauthorized", None, detail("unauthorized", None));
 
     let mut provider = Client::connect(address).await;
     provider.send(expecting(&signed(""))).await;
@@ -474,7 +474,12 @@ async fn a_chunked_body_over_the_limit_is_refused_and_the_server_goes_on() {
         let chunk = " ".repeat(length);
         client.send(format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{chunk}")).await;
         let answer = client.answer().await;
-        assert_refused_on_the_wire(&answer, "body_too_large", None, detail("body_too_large", None));
+        assert_refused_over_network(
+            &answer,
+            "body_too_large",
+            None,
+            detail("body_too_large", None),
+        );
 
         let mut client = Client::connect(address).await;
         client.send(whole(&signed(""), EXAMPLE)).await;
@@ -533,7 +538,7 @@ async fn a_body_that_never_ends_holds_nothing_up() {
     let mut stranger = Client::connect(address).await;
     stranger.send(unfinished(&unsigned(""))).await;
     let answer = stranger.answer().await;
-    assert_refused_on_the_wire(&answer, "unauthorized", None, detail("unauthorized", None));
+    assert_refused_over_network(&answer, "unauthorized", None, detail("unauthorized", None));
     let mut provider = Client::connect(address).await;
     provider.send(whole(&signed(""), EXAMPLE)).await;
     assert_eq!(provider.answer().await.status, 200);
@@ -543,7 +548,7 @@ async fn a_body_that_never_ends_holds_nothing_up() {
     for mut client in slow.drain(..SLOW / 2) {
         client.finish().await;
         let answer = client.answer().await;
-        assert_refused_on_the_wire(
+        assert_refused_over_network(
             &answer,
             "body_incomplete",
             None,

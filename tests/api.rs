@@ -5,10 +5,11 @@ mod common;
 use std::fmt::Debug;
 
 use common::SECRET;
+use tower::Layer;
 use unsubscribe_webhook::{
-    AdditionalData, Authenticated, ConfigError, Credential, Reason, ReasonId, Received, Rejection,
-    ResponseBody, ResponseFuture, ServerError, Unsubscribe, UnsubscribeEvent, WebhookAuth,
-    WebhookAuthService,
+    AdditionalData, Authenticated, Code, ConfigError, Credential, OptOut, Reason, ReasonId,
+    Received, Rejection, ServerError, UnknownReasonId, Unsubscribe, UnsubscribeEvent, WebhookAuth,
+    auth::{ResponseBody, ResponseFuture, WebhookAuthService},
 };
 
 #[test]
@@ -16,12 +17,14 @@ fn public_types_can_be_shared_and_printed() {
     fn assert_shared<T: Send + Sync + Unpin + Debug + 'static>() {}
     fn assert_cloned<T: Send + Sync + Unpin + Debug + Clone + 'static>() {}
     fn assert_error<T: std::error::Error + Send + Sync + 'static>() {}
-    fn assert_data<T: Eq + std::hash::Hash + serde::Serialize + serde::de::DeserializeOwned>() {}
+    fn assert_data<T: Eq + std::hash::Hash + serde::Serialize>() {}
 
     assert_cloned::<AdditionalData>();
     assert_cloned::<Authenticated>();
+    assert_cloned::<Code>();
     assert_cloned::<ConfigError>();
     assert_cloned::<Credential>();
+    assert_cloned::<OptOut>();
     assert_cloned::<Reason>();
     assert_cloned::<ReasonId>();
     assert_cloned::<Received>();
@@ -32,9 +35,10 @@ fn public_types_can_be_shared_and_printed() {
     assert_cloned::<WebhookAuth>();
     assert_cloned::<WebhookAuthService<()>>();
     assert_shared::<ResponseBody<String>>();
-    assert_shared::<ResponseFuture<std::future::Ready<()>>>();
+    assert_shared::<ResponseFuture<std::future::Ready<()>, String>>();
     assert_error::<ConfigError>();
     assert_error::<Rejection>();
+    assert_error::<UnknownReasonId>();
     assert_data::<AdditionalData>();
     assert_data::<Reason>();
     assert_data::<ReasonId>();
@@ -50,12 +54,9 @@ fn assert_unusable(made: Result<Credential, ConfigError>, why: &str) {
 #[test]
 fn a_secret_that_could_never_match_is_refused() {
     const EMPTY: &str = "the secret is empty";
-    const LINE: &str =
-        "the secret ends with a line break, as one read from a file does: trim it first";
-    const BLANK: &str = "the secret begins or ends with a blank: trim it first";
-
-    const MARK: &str =
-        "the secret begins with a byte order mark, as one read from a file may do: remove it first";
+    const LINE: &str = "the secret ends with a line break, as one read from a file does: trim it";
+    const WHITESPACE: &str = "the secret starts or ends with whitespace: trim it";
+    const BOM: &str = "the secret starts with a byte order mark: remove it";
 
     type Make = fn(&str) -> Result<Credential, ConfigError>;
     let makers: [Make; 4] = [
@@ -70,28 +71,28 @@ fn a_secret_that_could_never_match_is_refused() {
         assert_unusable(make("s3cr3t\n"), LINE);
         assert_unusable(make("s3cr3t\r\n"), LINE);
         assert_unusable(make("\n"), LINE);
-        assert_unusable(make(" "), BLANK);
-        assert_unusable(make("s3cr3t "), BLANK);
-        assert_unusable(make("\ts3cr3t"), BLANK);
-        assert_unusable(make("s3cr3t\u{a0}"), BLANK);
-        assert_unusable(make("\u{feff}s3cr3t"), MARK);
+        assert_unusable(make(" "), WHITESPACE);
+        assert_unusable(make("s3cr3t "), WHITESPACE);
+        assert_unusable(make("\ts3cr3t"), WHITESPACE);
+        assert_unusable(make("s3cr3t\u{a0}"), WHITESPACE);
+        assert_unusable(make("\u{feff}s3cr3t"), BOM);
     }
 }
 
 #[test]
 fn a_secret_must_be_sendable_in_its_place() {
-    let header = "the secret holds a character that no header carries: use printable ASCII";
+    let header = "the secret contains a character that a header cannot hold: use printable ASCII";
     for secret in ["pässword", "a\nb", "a\0b", "a\tb", "a\u{7f}b"] {
         assert_unusable(Credential::token(secret), header);
     }
     assert!(Credential::token("two words").is_ok());
-    let name = "the header's name is not a token of RFC 9110";
+    let name = "the header name is not a token of RFC 9110";
     for unusable in ["", "x hook", "x-hööks", "x:hook"] {
         assert_unusable(Credential::header(unusable, SECRET), name);
     }
 
-    let bearer =
-        "the secret is no bearer token of RFC 6750: use letters, digits and -._~+/, then any =";
+    let bearer = "the secret is not a bearer token of RFC 6750: use letters, digits and -._~+/, then any \
+         number of =";
     for secret in ["two words", "pässword", "a=b", "=", "a,b", "a\nb"] {
         assert_unusable(Credential::bearer(secret), bearer);
     }
@@ -105,14 +106,11 @@ fn a_secret_must_be_sendable_in_its_place() {
     assert_unusable(basic("user", ""), "the password is empty");
     assert_unusable(
         basic("user", "password\n"),
-        "the password ends with a line break, as one read from a file does: trim it first",
+        "the password ends with a line break, as one read from a file does: trim it",
     );
-    assert_unusable(
-        basic("user ", "password"),
-        "the user begins or ends with a blank: trim it first",
-    );
-    assert_unusable(basic("us:er", "p"), "the user holds a colon, which would end it (RFC 7617)");
-    let control = "the user or the password holds a control character (RFC 7617)";
+    assert_unusable(basic("user ", "password"), "the user starts or ends with whitespace: trim it");
+    assert_unusable(basic("us:er", "p"), "the user contains a colon (RFC 7617)");
+    let control = "the user or the password contains a control character (RFC 7617)";
     assert_unusable(basic("us\0er", "password"), control);
     assert_unusable(basic("user", "pass\nword"), control);
 
@@ -120,6 +118,10 @@ fn a_secret_must_be_sendable_in_its_place() {
     assert!(Credential::query("k", "pä&ss+wörd %").is_ok());
     let long = "s".repeat(70_000);
     assert_unusable(Credential::query("k", long), "the secret is too long for a URI");
+    let replacement = "the query parameter's name or the secret contains U+FFFD, which replaces \
+                       invalid UTF-8";
+    assert_unusable(Credential::query("k", "s\u{fffd}"), replacement);
+    assert_unusable(Credential::query("k\u{fffd}", SECRET), replacement);
 }
 
 #[test]
@@ -138,7 +140,71 @@ fn a_secret_read_from_a_file_is_refused_with_its_line_break() {
 }
 
 #[test]
-fn a_panic_at_start_up_points_at_the_host() {
+fn a_list_without_accounts_is_refused() {
+    const NONE: &str =
+        "no account is allowed: the list is empty, or has none in common with an earlier one";
+    let auth = || WebhookAuth::new(SECRET);
+    assert_eq!(auth().try_allow_accounts([]).expect_err("none").to_string(), NONE);
+    let disjoint = auth().allow_accounts([2]).try_allow_accounts([3]);
+    assert_eq!(disjoint.expect_err("none left").to_string(), NONE);
+    assert!(auth().allow_accounts([2]).try_allow_accounts([2, 3]).is_ok());
+    let panic = std::panic::catch_unwind(|| auth().allow_accounts([])).expect_err("a panic");
+    let text = panic.downcast_ref::<String>().expect("a text");
+    assert_eq!(*text, format!("the webhook's accounts are unusable: {NONE}"));
+}
+
+/// `main` prints the `Debug` of an error.
+#[test]
+fn a_configuration_error_prints_its_sentence() {
+    let error = WebhookAuth::try_new(" ").expect_err("whitespace");
+    assert_eq!(format!("{error:?}"), "the secret starts or ends with whitespace: trim it");
+}
+
+#[test]
+fn each_code_has_a_name_and_a_status() {
+    let codes: Vec<_> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
+    let expected = [
+        ("unauthorized", 401),
+        ("forbidden", 403),
+        ("foreign_account", 403),
+        ("content_type", 400),
+        ("body_too_large", 400),
+        ("body_incomplete", 400),
+        ("not_json", 400),
+        ("missing_field", 400),
+        ("invalid_field", 400),
+        ("duplicate_field", 400),
+        ("other_event", 400),
+        ("missing_layer", 500),
+        ("server_error", 500),
+    ];
+    assert_eq!(codes, expected.map(|(code, status)| (code, status.try_into().expect("a status"))));
+    assert!(Code::ALL.iter().all(|code| code.to_string() == code.as_str()));
+}
+
+#[test]
+fn a_reason_converts_from_and_to_its_number() {
+    for number in 1..=6 {
+        let reason = ReasonId::try_from(number).expect("a reason");
+        assert_eq!(i64::from(reason), number);
+        assert_eq!(reason.to_string(), reason.label());
+    }
+    for number in [0, 7, -1, i64::MAX] {
+        let error = ReasonId::try_from(number).expect_err("not a reason");
+        assert_eq!(error.to_string(), "the id of a reason is an integer from 1 to 6");
+    }
+}
+
+#[test]
+fn the_service_gives_access_to_the_inner_one() {
+    let mut service = WebhookAuth::new(SECRET).layer("inner");
+    assert_eq!(*service.get_ref(), "inner");
+    *service.get_mut() = "other";
+    assert_eq!(service.into_inner(), "other");
+}
+
+#[test]
+fn a_panic_at_start_up_points_at_the_app() {
     let (sender, receiver) = std::sync::mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
     let default = std::panic::take_hook();
@@ -158,8 +224,6 @@ fn the_headers_of_the_credentials_are_named_once() {
     let bearer = Credential::bearer(SECRET).expect("usable");
     let query = Credential::query("key", SECRET).expect("usable");
     let auth = WebhookAuth::new(SECRET).or(basic).or(bearer).or(query.clone());
-    let mut names: Vec<_> = auth.credential_headers().map(|name| name.to_string()).collect();
-    names.sort();
-    assert_eq!(names, ["authorization", "x-lox24-token"]);
-    assert_eq!(WebhookAuth::from_credential(query).credential_headers().count(), 0);
+    assert_eq!(auth.credential_headers(), ["x-lox24-token", "authorization"]);
+    assert!(WebhookAuth::from(query).credential_headers().is_empty());
 }

@@ -1,4 +1,4 @@
-//! Every row of the contract's field table, on every way in: the extractor, `from_parts`,
+//! Every row of the contract's field table, on every way in: the extractor, `from_body`,
 //! `from_slice` and `Deserialize`.
 //!
 //! `cargo test` runs this file with one of the features of `serde_json` that change how JSON is read
@@ -8,41 +8,35 @@
 mod common;
 
 use axum::{Router, body::Bytes, response::IntoResponse, routing::post};
-use common::{EXAMPLE, Fields, PATH, SECRET, assert_refused, detail, example, read, signed};
+use common::{EXAMPLE, Fields, PATH, SECRET, assert_refused, example, read, signed};
+use http_body_util::Full;
 use serde::Deserialize;
 use tower::ServiceExt;
-use unsubscribe_webhook::{
-    AdditionalData, Reason, ReasonId, Rejection, Unsubscribe, UnsubscribeEvent, WebhookAuth,
-};
+use unsubscribe_webhook::{ReasonId, Rejection, UnsubscribeEvent, WebhookAuth};
 
 type Verdict = Result<UnsubscribeEvent, (&'static str, Option<&'static str>)>;
 
 /// The one verdict of every way in.
 #[track_caller]
-fn judge(body: impl AsRef<[u8]>) -> Verdict {
+fn verdict(body: impl AsRef<[u8]>) -> Verdict {
     let body = body.as_ref();
     let verdict = verdict_of(UnsubscribeEvent::from_slice(body));
 
     assert_eq!(by_extractor(body), verdict, "extractor");
-    assert_same(serde_json::from_slice(body), &verdict);
-    assert_same(serde_json::from_reader(body), &verdict);
+    // What `serde_json` skips it does not check for UTF-8.
     if let Ok(text) = std::str::from_utf8(body) {
         assert_same(serde_json::from_str(text), &verdict);
-    }
-    // An unknown field that is no string of characters is one more thing to ignore, and takes
-    // the way of rare spellings.
-    if body.starts_with(b"{") && body[1..].trim_ascii_start().starts_with(b"\"") {
-        let odd = [br#"{"\ud800":["\udfff",1e999],"#, &body[1..]].concat();
-        assert_eq!(verdict_of(UnsubscribeEvent::from_slice(&odd)), verdict, "with an odd field");
+        assert_same(serde_json::from_slice(body), &verdict);
+        assert_same(serde_json::from_reader(body), &verdict);
     }
     verdict
 }
 
 fn verdict_of(result: Result<UnsubscribeEvent, Rejection>) -> Verdict {
-    result.map_err(|rejection| (rejection.code(), rejection.pointer()))
+    result.map_err(|rejection| (rejection.code().as_str(), rejection.pointer()))
 }
 
-/// Through axum, where `from_parts` judges too.
+/// Through axum, and through `from_body` behind the same layer.
 fn by_extractor(body: &[u8]) -> Verdict {
     let (sender, receiver) = std::sync::mpsc::channel();
     let handler = move |head: http::request::Parts, event: Result<UnsubscribeEvent, Rejection>| {
@@ -57,17 +51,12 @@ fn by_extractor(body: &[u8]) -> Verdict {
 
     if let Err(rejection) = &event {
         assert_eq!(rejection.body(), Some(&body), "a refusal hands over the body");
-        let (code, pointer) = (rejection.code(), rejection.pointer());
         let answer = runtime.block_on(read(rejection.clone().into_response()));
-        let disagree = "The same total is expected as in attempt_total.";
-        let detail = match pointer {
-            Some("/attempts_total") if answer.body.contains(disagree) => disagree,
-            _ => detail(code, pointer),
-        };
-        assert_refused(&answer, code, pointer, detail);
+        assert_refused(&answer, rejection.code().as_str(), rejection.pointer());
     }
     let verdict = verdict_of(event);
-    assert_eq!(verdict_of(UnsubscribeEvent::from_parts(&head, body)), verdict, "from_parts");
+    let from_body = runtime.block_on(UnsubscribeEvent::from_body(&head, Full::new(body)));
+    assert_eq!(verdict_of(from_body), verdict, "from_body");
     verdict
 }
 
@@ -76,10 +65,11 @@ fn by_extractor(body: &[u8]) -> Verdict {
 fn assert_same(result: serde_json::Result<UnsubscribeEvent>, verdict: &Verdict) {
     match (result, verdict) {
         (Ok(event), Ok(expected)) => assert_eq!(event, *expected),
+        // It stops at the first fault: of an event of another kind that may be one of its fields.
+        (Err(_), Err(("other_event", _) | (_, None))) => {}
         (Err(error), Err((_, Some(pointer)))) => {
             assert!(error.to_string().starts_with(&format!("{pointer}: ")), "{error}");
         }
-        (Err(_), Err((_, None))) => {}
         (result, verdict) => panic!("{result:?}, but {verdict:?}"),
     }
 }
@@ -88,14 +78,14 @@ fn assert_same(result: serde_json::Result<UnsubscribeEvent>, verdict: &Verdict) 
 #[track_caller]
 fn assert_refuses(pointer: &'static str, texts: &[&str]) {
     for text in texts {
-        let verdict = judge(Fields::example().with(pointer, text).text());
+        let verdict = verdict(Fields::example().with(pointer, text).text());
         assert_eq!(verdict, Err(("invalid_field", Some(pointer))), "{pointer}: {text}");
     }
 }
 
 #[track_caller]
 fn accepted(pointer: &str, text: &str) -> UnsubscribeEvent {
-    match judge(Fields::example().with(pointer, text).text()) {
+    match verdict(Fields::example().with(pointer, text).text()) {
         Ok(event) => event,
         Err(refused) => panic!("{pointer}: {text} is refused: {refused:?}"),
     }
@@ -103,7 +93,7 @@ fn accepted(pointer: &str, text: &str) -> UnsubscribeEvent {
 
 #[test]
 fn the_example_is_read_whole_and_comes_back_as_it_is() {
-    let event = judge(EXAMPLE).expect("the example is an event");
+    let event = verdict(EXAMPLE).expect("the example is an event");
     assert_eq!(event.id.to_string(), "ef58b437-1319-4b0c-961b-17214cf1cf32");
     assert_eq!(event.created_at, Some(1_757_849_748));
     assert_eq!(event.api_version.as_deref(), Some("2022-05-25"));
@@ -147,9 +137,9 @@ fn an_event_is_written_in_canonical_form() {
         r#""created_at":1757849748,"attempt_number":1,"attempts_total":4,"#,
         r#""notification_task_id":"3378de83-de66-4de8-9d29-2b10d41bb641"}"#,
     );
-    let event = judge(spelled_oddly.text()).expect("an event");
+    let event = verdict(spelled_oddly.text()).expect("an event");
     assert_eq!(serde_json::to_string(&event).expect("JSON"), canonical);
-    assert_eq!(judge(canonical), Ok(event));
+    assert_eq!(verdict(canonical), Ok(event));
 }
 
 #[test]
@@ -171,7 +161,7 @@ fn each_required_field_is_required() {
         "/data/unsubscribe_request_id",
     ] {
         let absent = Fields::example().without(pointer).text();
-        assert_eq!(judge(absent), Err(("missing_field", Some(pointer))));
+        assert_eq!(verdict(absent), Err(("missing_field", Some(pointer))));
         assert_refuses(pointer, &["null"]);
     }
 }
@@ -188,9 +178,9 @@ fn each_optional_field_may_be_absent_or_null() {
         ("/data/group_id", |event| event.data.group_id.is_none()),
     ];
     for (pointer, is_absent) in fields {
-        let given = judge(Fields::example().text()).expect("an event");
+        let given = verdict(Fields::example().text()).expect("an event");
         assert!(!is_absent(&given), "{pointer}");
-        let absent = judge(Fields::example().without(pointer).text()).expect(pointer);
+        let absent = verdict(Fields::example().without(pointer).text()).expect(pointer);
         assert!(is_absent(&absent), "{pointer}");
         assert_eq!(accepted(pointer, "null"), absent);
     }
@@ -217,7 +207,7 @@ fn strings_are_strings() {
     assert_eq!(event.data.phone, "");
 }
 
-const INTEGERS: [(&str, i64); 26] = [
+const INTEGERS: [(&str, i64); 29] = [
     ("2", 2),
     ("2.0", 2),
     ("2e0", 2),
@@ -238,22 +228,25 @@ const INTEGERS: [(&str, i64); 26] = [
     ("0.0e-99999999999999999999", 0),
     ("1757849748.0", 1_757_849_748),
     ("9007199254740991.0", 9_007_199_254_740_991),
-    ("9007199254740992.0", 9_007_199_254_740_992),
-    ("-9.007199254740992e15", -9_007_199_254_740_992),
+    ("-9.007199254740991e15", -9_007_199_254_740_991),
+    ("9007199254740992", 9_007_199_254_740_992),
+    // A double rounds the fraction away.
+    ("2.0000000000000000000000001", 2),
+    ("1.00000000000000000001", 1),
+    ("1e-400", 0),
     ("9007199254740993", 9_007_199_254_740_993),
     ("9223372036854775807", i64::MAX),
     ("-9223372036854775808", i64::MIN),
     ("1e15", 1_000_000_000_000_000),
 ];
 
-const NO_INTEGERS: [&str; 27] = [
+const NO_INTEGERS: [&str; 26] = [
     "2.5",
     "25e-1",
-    "2.0000000000000000000000001",
-    "1e-400",
-    "1e-99999999999999999999",
-    "4503599627370497.5",
+    "2251799813685249.5",
     "9007199254740991.5",
+    "9007199254740992.0",
+    "-9007199254740992.0",
     "9007199254740992.5",
     "9007199254740993.0",
     "-9007199254740993.0",
@@ -309,21 +302,21 @@ fn the_total_has_two_spellings_that_agree() {
     let neither = Fields::example().without("/attempts_total");
     for spelling in ["/attempts_total", "/attempt_total"] {
         for (text, value) in [("1", 1), ("4", 4), ("2.0", 2), ("2e0", 2)] {
-            let event = judge(neither.and(spelling, text).text()).expect(spelling);
+            let event = verdict(neither.and(spelling, text).text()).expect(spelling);
             assert_eq!(event.attempts_total, Some(value));
         }
         for text in ["0", "5", "-1", "2.5", "\"2\"", "true", "[]", "[2]", "{}", "4.5"] {
             let refused = Err(("invalid_field", Some(spelling)));
-            assert_eq!(judge(neither.and(spelling, text).text()), refused, "{text}");
+            assert_eq!(verdict(neither.and(spelling, text).text()), refused, "{text}");
         }
         let doubled = neither.and(spelling, "4").and(spelling, "4").text();
-        assert_eq!(judge(doubled), Err(("duplicate_field", Some(spelling))));
+        assert_eq!(verdict(doubled), Err(("duplicate_field", Some(spelling))));
         let doubled = neither.and(spelling, "null").and(spelling, "null").text();
-        assert_eq!(judge(doubled), Err(("duplicate_field", Some(spelling))));
+        assert_eq!(verdict(doubled), Err(("duplicate_field", Some(spelling))));
     }
     let both =
         |page, example| neither.and("/attempt_total", page).and("/attempts_total", example).text();
-    let total = |body| judge(body).map(|event| event.attempts_total);
+    let total = |body| verdict(body).map(|event| event.attempts_total);
     assert_eq!(total(both("3", "3")), Ok(Some(3)));
     assert_eq!(total(both("3", "3.0")), Ok(Some(3)));
     assert_eq!(total(both("null", "3")), Ok(Some(3)));
@@ -351,7 +344,7 @@ fn the_reason_is_one_of_six() {
     for (text, reason, label) in reasons {
         let event = accepted(pointer, text);
         assert_eq!(event.data.additional_data.reason.id, reason);
-        assert_eq!(reason.label(), label);
+        assert_eq!(reason.to_string(), label);
     }
     assert_refuses(pointer, &NO_INTEGERS);
     assert_refuses(pointer, &["0", "7", "-1", "2.5"]);
@@ -398,16 +391,36 @@ const NO_UUIDS: [&str; 14] = [
 #[test]
 fn the_name_tells_events_of_another_kind() {
     let other = Err(("other_event", Some("/name")));
-    assert_eq!(judge(r#"{"name":"sms.delivery"}"#), other);
-    assert_eq!(judge(r#"{"name":"sms.delivery","id":1,"id":2,"data":[]}"#), other);
+    assert_eq!(verdict(r#"{"name":"sms.delivery"}"#), other);
+    assert_eq!(verdict(r#"{"name":"sms.delivery","id":1,"id":2,"data":[]}"#), other);
     for name in ["sms.delivery", "phone.unsubscribe ", "Phone.Unsubscribe", "phone.subscribe", ""] {
-        assert_eq!(judge(Fields::example().with("/name", &format!("{name:?}")).text()), other);
+        assert_eq!(verdict(Fields::example().with("/name", &format!("{name:?}")).text()), other);
+    }
+    // Whatever else is wrong, wherever the name is.
+    for fault in [
+        r#""id":1"#,
+        r#""data":{"phone":1}"#,
+        r#""data":[1e999],"data":[]"#,
+        r#""attempts_total":9"#,
+        r#""\ud800":1"#,
+        r#""id":"\udc00""#,
+        r#""attempt_number":1e999"#,
+    ] {
+        for body in [
+            format!(r#"{{{fault},"name":"sms.delivery"}}"#),
+            format!(r#"{{"name":"sms.delivery",{fault}}}"#),
+        ] {
+            assert_eq!(verdict(&body), other, "{body}");
+        }
     }
     accepted("/name", r#""phone\u002eunsubscribe""#);
     assert_refuses("/name", &["4", "null", "true", "[]", r#"["phone.unsubscribe"]"#, "{}"]);
     assert_refuses("/name", &[r#""\ud800""#]);
-    let doubled = r#"{"name":"sms.delivery","name":"sms.delivery"}"#;
-    assert_eq!(judge(doubled), Err(("duplicate_field", Some("/name"))));
+    for (one, two) in [("sms.delivery", "sms.delivery"), ("sms.delivery", "phone.unsubscribe")] {
+        let duplicate = format!(r#"{{"name":"{one}","name":"{two}"}}"#);
+        let verdict = verdict_of(UnsubscribeEvent::from_slice(duplicate.as_bytes()));
+        assert_eq!(verdict, Err(("duplicate_field", Some("/name"))));
+    }
 }
 
 #[test]
@@ -423,7 +436,7 @@ fn objects_are_objects() {
 #[test]
 fn a_body_that_is_no_object_has_no_field() {
     for body in ["[]", "4", "null", "true", r#""phone.unsubscribe""#, "{}", r#"[{"name":"x"}]"#] {
-        assert_eq!(judge(body), Err(("missing_field", Some("/name"))), "{body}");
+        assert_eq!(verdict(body), Err(("missing_field", Some("/name"))), "{body}");
     }
 }
 
@@ -451,15 +464,15 @@ fn no_field_is_given_twice() {
         ("/data/group_id", "null"),
     ] {
         let doubled = Fields::example().and(pointer, text).text();
-        assert_eq!(judge(doubled), Err(("duplicate_field", Some(pointer))), "{pointer}");
+        assert_eq!(verdict(doubled), Err(("duplicate_field", Some(pointer))), "{pointer}");
     }
     let by_escape = Fields::example().and(r"/data/\u0070hone", r#""x""#).text();
-    assert_eq!(judge(by_escape), Err(("duplicate_field", Some("/data/phone"))));
+    assert_eq!(verdict(by_escape), Err(("duplicate_field", Some("/data/phone"))));
 }
 
 #[test]
 fn unknown_fields_are_ignored_whatever_they_hold() {
-    let expected = judge(Fields::example().text()).expect("an event");
+    let expected = verdict(Fields::example().text()).expect("an event");
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
     let deeper = format!("{}1{}", r#"{"a":["#.repeat(100_000), "]}".repeat(100_000));
     let objects = ["", "/data", "/data/additional_data", "/data/additional_data/reason"];
@@ -468,10 +481,10 @@ fn unknown_fields_are_ignored_whatever_they_hold() {
             [&*deep, &*deeper, "1e400", "null", r#""\ud800""#, "[[],{}]", r#"{"id":1,"id":2}"#]
         {
             let body = Fields::example().and(&format!("{object}/unknown"), text);
-            assert_eq!(judge(body.text()).as_ref(), Ok(&expected));
+            assert_eq!(verdict(body.text()).as_ref(), Ok(&expected));
             // Twice is as good as once, and so is a name of another object.
             let body = body.and(&format!("{object}/unknown"), text);
-            assert_eq!(judge(body.text()).as_ref(), Ok(&expected));
+            assert_eq!(verdict(body.text()).as_ref(), Ok(&expected));
         }
     }
     let elsewhere = Fields::example()
@@ -482,13 +495,13 @@ fn unknown_fields_are_ignored_whatever_they_hold() {
         .and("/data/id", "{}")
         .and("/data/additional_data/id", "null")
         .and("/data/additional_data/reason/phone", "0.5");
-    assert_eq!(judge(elsewhere.text()).as_ref(), Ok(&expected));
+    assert_eq!(verdict(elsewhere.text()).as_ref(), Ok(&expected));
     let raw = Fields::example().and("/$serde_json::private::RawValue", "\"[\"");
-    assert_eq!(judge(raw.text()).as_ref(), Ok(&expected));
+    assert_eq!(verdict(raw.text()).as_ref(), Ok(&expected));
 }
 
 #[test]
-fn what_is_no_json_text_is_refused_as_such() {
+fn what_is_not_json_is_refused_as_such() {
     let whole = Fields::example().text();
     let not_json = Err(("not_json", None));
     for cut in 0..whole.len() {
@@ -500,7 +513,11 @@ fn what_is_no_json_text_is_refused_as_such() {
     bodies.extend(
         ["x", "}", ",", "{}", "\0", "\u{feff}"].map(|after| (whole.clone() + after).into()),
     );
-    bodies.push(format!("\u{feff}{whole}").into());
+    bodies.push(format!("\u{feff}\u{feff}{whole}").into());
+    bodies.push(format!(" \u{feff}{whole}").into());
+    // Lone surrogates that no name can hold.
+    bodies.push(whole.replacen('{', r#"{"\ud800":0,"#, 1).into());
+    bodies.push(whole.replacen(r#"{"phone""#, r#"{"\udc00":0,"phone""#, 1).into());
     bodies.push(whole.replacen(',', ",,", 1).into());
     bodies.push(whole.replacen("\"id\"", "id", 1).into());
     bodies.push(whole.replacen("59", "059", 1).into());
@@ -515,11 +532,13 @@ fn what_is_no_json_text_is_refused_as_such() {
     bodies.push(Fields::example().and("/unknown", "[1,]").text().into());
     bodies.push(Fields::example().and("/unknown", &"[".repeat(200)).text().into());
     for body in bodies {
-        assert_eq!(judge(&body), not_json, "{}", String::from_utf8_lossy(&body));
+        assert_eq!(verdict(&body), not_json, "{}", String::from_utf8_lossy(&body));
     }
     for wrapped in [format!(" \r\n\t{whole}\n"), whole.replace(':', " :\n")] {
-        assert!(judge(wrapped).is_ok());
+        assert!(verdict(wrapped).is_ok());
     }
+    let marked = format!("\u{feff}{whole}");
+    assert_eq!(by_extractor(marked.as_bytes()), verdict(&whole));
 }
 
 #[test]
@@ -529,11 +548,11 @@ fn invalid_utf8_anywhere_is_refused() {
         for invalid in [&b"\xff"[..], b"\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf5\x80\x80\x80"] {
             let at = body.find("\"@\"").expect("the mark") + 1;
             let bytes = [&body.as_bytes()[..at], invalid, &body.as_bytes()[at + 1..]].concat();
-            assert_eq!(judge(bytes), Err(("not_json", None)), "{pointer}");
+            assert_eq!(verdict(bytes), Err(("not_json", None)), "{pointer}");
         }
     }
     let name = [br#"{"\xff":0,"#, EXAMPLE.as_bytes()].concat();
-    assert_eq!(judge(name), Err(("not_json", None)));
+    assert_eq!(verdict(name), Err(("not_json", None)));
 }
 
 #[test]
@@ -542,7 +561,10 @@ fn values_of_serde_json_follow_the_same_rules() {
     let judge_value = |fields: &Fields| UnsubscribeEvent::deserialize(value(&fields.text()));
     let example = Fields::example();
 
-    assert_eq!(judge_value(&example).expect("an event"), judge(example.text()).expect("an event"));
+    assert_eq!(
+        judge_value(&example).expect("an event"),
+        verdict(example.text()).expect("an event")
+    );
     assert!(judge_value(&example.with("/data/user_id", "2.0")).is_ok());
     assert!(judge_value(&example.with("/data/user_id", "2.5")).is_err());
     assert!(judge_value(&example.with("/data/user_id", "-9223372036854775809")).is_err());
@@ -556,7 +578,7 @@ fn values_of_serde_json_follow_the_same_rules() {
 }
 
 #[test]
-fn an_untagged_enum_of_the_host_still_sees_events() {
+fn an_untagged_enum_of_the_app_sees_events() {
     #[derive(Debug, Deserialize)]
     #[serde(untagged)]
     enum Queued {
@@ -577,41 +599,17 @@ fn an_untagged_enum_of_the_host_still_sees_events() {
 }
 
 #[test]
-fn the_parts_can_be_stored_by_themselves() {
-    fn round_trip<
-        T: serde::Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug,
-    >(
-        part: &T,
-    ) {
-        let text = serde_json::to_string(part).expect("JSON");
-        assert_eq!(serde_json::from_str::<T>(&text).expect("the same part"), *part);
-    }
-    let data: Unsubscribe = example().data;
-    round_trip::<Unsubscribe>(&data);
-    round_trip::<AdditionalData>(&data.additional_data);
-    round_trip::<Reason>(&data.additional_data.reason);
-    round_trip::<ReasonId>(&data.additional_data.reason.id);
-
-    let error = serde_json::from_str::<Reason>(r#"{"id":7,"label":""}"#).expect_err("no reason 7");
-    assert_eq!(
-        error.to_string(),
-        "/data/additional_data/reason/id: An integer from 1 to 6 is expected."
-    );
-    assert!(serde_json::from_str::<Reason>(r#"[4,""]"#).is_err());
-    assert!(serde_json::from_str::<ReasonId>("2.0").is_ok());
-    assert!(serde_json::from_str::<ReasonId>("0").is_err());
-}
-
-#[test]
-fn the_last_attempt_is_known_where_both_numbers_are() {
+fn the_last_attempt_is_known_where_its_number_is() {
     let last = |number, total| {
         let body = Fields::example().with("/attempt_number", number).with("/attempts_total", total);
-        judge(body.text()).expect("an event").is_last_attempt()
+        verdict(body.text()).expect("an event").is_last_attempt()
     };
     assert_eq!(last("1", "4"), Some(false));
     assert_eq!(last("3", "4"), Some(false));
     assert_eq!(last("4", "4"), Some(true));
     assert_eq!(last("5", "4"), Some(true));
     assert_eq!(last("null", "4"), None);
-    assert_eq!(last("4", "null"), None);
+    // Four in all, where the event names no total.
+    assert_eq!(last("3", "null"), Some(false));
+    assert_eq!(last("4", "null"), Some(true));
 }

@@ -27,12 +27,6 @@ use http_body::Frame;
 use http_body_util::{BodyExt, Full};
 use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
-const CONTENT: &str = "The request's Content-Type must be application/json.";
-const TOO_LARGE: &str = "The body is larger than the receiving host's limit.";
-const INCOMPLETE: &str = "The body ended before it was whole.";
-const OTHER: &str = "The event is not a phone.unsubscribe event.";
-const NOT_JSON: &str = "The body is not JSON text in UTF-8.";
-
 /// A body that comes in these frames, without a length.
 fn chunked<const N: usize>(frames: [Result<Frame<Bytes>, io::Error>; N]) -> Body {
     Body::new(Frames(frames.into_iter().collect()))
@@ -97,7 +91,7 @@ async fn the_content_type_is_json_in_any_spelling() {
         &["application/json", "text/plain"],
     ] {
         let answer = send(&app, of_type(other)).await;
-        assert_refused(&answer, "content_type", None, CONTENT);
+        assert_refused(&answer, "content_type", None);
         assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), EXAMPLE);
     }
 }
@@ -121,13 +115,13 @@ async fn a_body_may_come_in_pieces() {
 
     let truncated = chunked([data(start), data(middle)]);
     let answer = send(&app, signed(truncated)).await;
-    assert_refused(&answer, "not_json", None, NOT_JSON);
+    assert_refused(&answer, "not_json", None);
     let read = answer.rejection.expect("a rejection");
     assert_eq!(read.body().expect("the body"), &EXAMPLE[..101]);
 
     for empty in [Body::empty(), chunked([]), chunked([data("")]), chunked([trailers()])] {
         let answer = send(&app, signed(empty)).await;
-        assert_refused(&answer, "not_json", None, NOT_JSON);
+        assert_refused(&answer, "not_json", None);
         assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), "");
     }
 }
@@ -138,7 +132,7 @@ async fn a_body_that_breaks_off_is_incomplete() {
     let reset = || Err(io::Error::new(io::ErrorKind::ConnectionReset, "+4911113333444 hung up"));
     for body in [chunked([reset()]), chunked([data(EXAMPLE), reset()])] {
         let answer = send(&app, signed(body)).await;
-        assert_refused(&answer, "body_incomplete", None, INCOMPLETE);
+        assert_refused(&answer, "body_incomplete", None);
         assert!(answer.rejection.expect("a rejection").body().is_none());
     }
 }
@@ -171,7 +165,7 @@ async fn the_hosts_limit_holds_with_and_without_a_length() {
             if accepted {
                 assert_received(&answer);
             } else {
-                assert_refused(&answer, "body_too_large", None, TOO_LARGE);
+                assert_refused(&answer, "body_too_large", None);
                 assert!(answer.rejection.expect("a rejection").body().is_none());
             }
         }
@@ -190,55 +184,60 @@ async fn every_refusal_by_the_body_hands_it_over() {
     let app = host(WebhookAuth::new(SECRET).allow_accounts([2]));
     let fields = Fields::example();
     let user = Some("/data/user_id");
-    let foreign = "The event belongs to an account that is not accepted here.";
-    for (body, code, pointer, detail) in [
-        ("{".to_owned(), "not_json", None, NOT_JSON),
-        (fields.without("/data/user_id").text(), "missing_field", user, "The field is missing."),
-        (
-            fields.with("/data/user_id", "2.5").text(),
-            "invalid_field",
-            user,
-            "An integer of 64 bits is expected, exact in a double if spelled as one.",
-        ),
-        (
-            fields.and("/data/user_id", "2").text(),
-            "duplicate_field",
-            user,
-            "The field is given twice.",
-        ),
-        (r#"{"name":"sms.delivery"}"#.to_owned(), "other_event", Some("/name"), OTHER),
-        (fields.with("/data/user_id", "3").text(), "foreign_account", user, foreign),
+    for (body, code, pointer) in [
+        ("{".to_owned(), "not_json", None),
+        (fields.without("/data/user_id").text(), "missing_field", user),
+        (fields.with("/data/user_id", "2.5").text(), "invalid_field", user),
+        (fields.and("/data/user_id", "2").text(), "duplicate_field", user),
+        (r#"{"name":"sms.delivery"}"#.to_owned(), "other_event", Some("/name")),
+        (fields.with("/data/user_id", "3").text(), "foreign_account", user),
     ] {
         let answer = send(&app, signed(body.clone())).await;
-        assert_refused(&answer, code, pointer, detail);
+        assert_refused(&answer, code, pointer);
         assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), &body);
     }
     assert!(UnsubscribeEvent::from_slice(b"{").expect_err("not JSON").body().is_none());
 }
 
-#[tokio::test]
-async fn a_detail_says_what_a_field_expects() {
-    let app = host(WebhookAuth::new(SECRET));
+#[test]
+fn a_detail_says_what_a_field_expects() {
+    let display = |body: String| {
+        UnsubscribeEvent::from_slice(body.as_bytes()).expect_err("refused").to_string()
+    };
     for (pointer, expected) in [
-        ("/id", "A UUID in lower case, with hyphens, is expected."),
-        ("/notification_task_id", "A UUID with hyphens is expected."),
-        ("/attempt_number", "An integer from 1 is expected."),
-        ("/attempt_total", "An integer from 1 to 4 is expected."),
-        ("/attempts_total", "An integer from 1 to 4 is expected."),
-        ("/data", "An object is expected."),
-        ("/data/phone", "A string is expected."),
-        ("/data/additional_data/reason/id", "An integer from 1 to 6 is expected."),
+        ("/id", "Expected a UUID in lower case."),
+        ("/name", "Expected phone.unsubscribe."),
+        ("/created_at", "Expected a 64-bit integer."),
+        ("/api_version", "Expected a string."),
+        ("/attempt_number", "Expected an integer of at least 1."),
+        ("/attempt_total", "Expected an integer from 1 to 4."),
+        ("/attempts_total", "Expected an integer from 1 to 4."),
+        ("/notification_task_id", "Expected a UUID with hyphens."),
+        ("/data", "Expected an object."),
+        ("/data/phone", "Expected a string."),
+        ("/data/user_id", "Expected a 64-bit integer."),
+        ("/data/additional_data/reason", "Expected an object."),
+        ("/data/additional_data/reason/id", "Expected an integer from 1 to 6."),
     ] {
         let body = Fields::example().with(pointer, "[]").text();
-        assert_refused(&send(&app, signed(body)).await, "invalid_field", Some(pointer), expected);
+        assert_eq!(display(body), format!("400 invalid_field at {pointer}: {expected}"));
     }
-    let disagreeing = Fields::example().and("/attempt_total", "3").text();
-    assert_refused(
-        &send(&app, signed(disagreeing)).await,
-        "invalid_field",
-        Some("/attempts_total"),
-        "The same total is expected as in attempt_total.",
-    );
+    let fields = Fields::example();
+    for (body, expected) in [
+        ("{".to_owned(), "not_json: The body is not JSON in UTF-8."),
+        ("{}".to_owned(), "missing_field at /name: Missing field."),
+        (fields.and("/id", "1").text(), "duplicate_field at /id: Duplicate field."),
+        (
+            r#"{"name":""}"#.to_owned(),
+            "other_event at /name: The event is not a phone.unsubscribe event.",
+        ),
+        (
+            fields.and("/attempt_total", "3").text(),
+            "invalid_field at /attempts_total: Expected the same total as in attempt_total.",
+        ),
+    ] {
+        assert_eq!(display(body), format!("400 {expected}"));
+    }
 }
 
 #[tokio::test]
@@ -272,16 +271,16 @@ async fn a_handler_takes_the_event_an_option_or_the_result() {
     let other = r#"{"name":"sms.delivery"}"#;
 
     assert_received(&send(&app, to(PATH, EXAMPLE)).await);
-    assert_refused(&send(&app, to(PATH, other)).await, "other_event", Some("/name"), OTHER);
+    assert_refused(&send(&app, to(PATH, other)).await, "other_event", Some("/name"));
 
     assert_eq!(send(&app, to("/option", EXAMPLE)).await.body, "+4911113333444");
     assert_eq!(send(&app, to("/option", other)).await.body, "other");
-    assert_refused(&send(&app, to("/option", "{")).await, "not_json", None, NOT_JSON);
+    assert_refused(&send(&app, to("/option", "{")).await, "not_json", None);
     let missing = send(&app, to("/option", "{}")).await;
-    assert_refused(&missing, "missing_field", Some("/name"), "The field is missing.");
+    assert_refused(&missing, "missing_field", Some("/name"));
     let mut text = to("/option", other);
     text.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    assert_refused(&send(&app, text).await, "content_type", None, CONTENT);
+    assert_refused(&send(&app, text).await, "content_type", None);
 
     assert_eq!(send(&app, to("/result", EXAMPLE)).await.body, "+4911113333444");
     assert_eq!(send(&app, to("/result", other)).await.body, "other_event 23");
@@ -301,7 +300,6 @@ impl std::error::Error for Broken {}
 
 #[tokio::test]
 async fn a_handlers_error_is_a_500_that_keeps_its_text_to_itself() {
-    const DETAIL: &str = "The receiving host could not handle the event.";
     type Answered = Result<Received, ServerError>;
     let app = Router::new()
         .route("/error", post(async || -> Answered { Err(Broken)? }))
@@ -318,7 +316,7 @@ async fn a_handlers_error_is_a_500_that_keeps_its_text_to_itself() {
     for path in ["/error", "/io", "/text", "/string", "/anyhow", "/boxed"] {
         let request = Request::post(path).body(Body::empty()).expect("a request");
         let answer = send(&app, request).await;
-        assert_refused(&answer, "server_error", None, DETAIL);
+        assert_refused(&answer, "server_error", None);
         let rejection = answer.rejection.expect("a rejection");
         let source = rejection.source().expect("the handler's error");
         assert!(source.to_string().contains("+4911113333444"), "{path}: {source}");
@@ -338,7 +336,7 @@ async fn a_rejection_that_goes_through_a_question_mark_answers_as_itself() {
     let app = Router::new().route(PATH, post(handler)).layer(WebhookAuth::new(SECRET));
     assert_received(&send(&app, signed(EXAMPLE)).await);
     let answer = send(&app, signed("{")).await;
-    assert_refused(&answer, "not_json", None, NOT_JSON);
+    assert_refused(&answer, "not_json", None);
     assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), "{");
 }
 
@@ -349,20 +347,12 @@ async fn answers_are_for_hosts_without_axum_too() {
         let body: Result<_, Infallible> = response.into_body().collect().await;
         (status, body.expect("a body in memory").to_bytes())
     }
-    assert_eq!(body(Received.into()).await, (200, "Webhook received".into()));
+    assert_eq!(body(Received.into()).await, (200, "Webhook received\n".into()));
     let rejection = UnsubscribeEvent::from_slice(b"{").expect_err("not JSON");
     let by_axum = rejection.clone().into_response().into_body();
     let by_axum = axum::body::to_bytes(by_axum, 1000).await.expect("a body in memory");
     assert_eq!(body(rejection.into()).await, (400, by_axum));
     assert_eq!(body(ServerError::from(Broken).into()).await.0, 500);
     let bytes: http::Response<Vec<u8>> = Received.into();
-    assert_eq!(bytes.body(), b"Webhook received");
-}
-
-#[test]
-fn a_rejection_reads_as_a_sentence() {
-    let display =
-        |body: &[u8]| UnsubscribeEvent::from_slice(body).expect_err("refused").to_string();
-    assert_eq!(display(b"{"), "400 not_json: The body is not JSON text in UTF-8.");
-    assert_eq!(display(b"{}"), "400 missing_field at /name: The field is missing.");
+    assert_eq!(bytes.body(), b"Webhook received\n");
 }

@@ -5,7 +5,8 @@ use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth, t
 
 // Yours, as the server gets it: with all its layers.
 fn app(credential: Credential) -> Router {
-    let webhook = post(async |_: UnsubscribeEvent| Received).layer(WebhookAuth::from_credential(credential));
+    let webhook =
+        post(async |_: UnsubscribeEvent| Received).layer(WebhookAuth::from_credential(credential));
     Router::new().route("/webhooks/unsubscribe", webhook)
 }
 

@@ -430,7 +430,8 @@ async fn a_wrong_path_or_method_is_named() {
 #[tokio::test]
 async fn a_layer_with_another_credential_is_named() {
     let another_secret = WebhookAuth::new("another");
-    let another_place = WebhookAuth::from_credential(Credential::bearer(SECRET).expect("a usable secret"));
+    let another_place =
+        WebhookAuth::from_credential(Credential::bearer(SECRET).expect("a usable secret"));
     let mistake = "the layer does not accept the credential";
     for auth in [another_secret, another_place] {
         assert_found(&report(host(auth)).await, &["good_delivery"], mistake);

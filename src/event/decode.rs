@@ -360,7 +360,8 @@ impl<'de, T> DeserializeSeed<'de> for Integer<T> {
     type Value = T;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_i64(self)
+        // Not `deserialize_i64`: serde's buffer for untagged enums would refuse `2.0` then.
+        deserializer.deserialize_f64(self)
     }
 }
 

@@ -41,24 +41,31 @@ impl RefusedBody {
 
     /// Why the body is refused, if `noted` is the fault that the decoder found.
     pub(super) fn fault(&self, noted: DecodeError) -> DecodeError {
-        match &self.outline.name {
-            _ if !self.is_json => DecodeError::NOT_JSON,
-            Member::Duplicate => DecodeError::duplicate("/name"),
-            name if name.text().is_some_and(|name| name != UnsubscribeEvent::NAME) => {
-                DecodeError::OTHER_EVENT
-            }
-            _ => noted,
+        if !self.is_json {
+            return DecodeError::NOT_JSON;
         }
+        match self.certain(&self.outline.name) {
+            Some(UnsubscribeEvent::NAME) => noted,
+            Some(_) => DecodeError::OTHER_EVENT,
+            None if matches!(self.outline.name, Member::Duplicate) => {
+                DecodeError::duplicate("/name")
+            }
+            None => noted,
+        }
+    }
+
+    /// The text of a member, if nothing in it had to be replaced.
+    fn certain<'a>(&self, member: &'a Member) -> Option<&'a str> {
+        let is_intact = |text: &&str| !text.contains(char::REPLACEMENT_CHARACTER);
+        member.text().filter(|text| !self.is_altered || is_intact(text))
     }
 
     /// The opt-out, if it can be read with certainty.
     pub(super) fn opt_out(&self) -> Option<OptOut> {
         let Outline { id, name, data, phone, user_id, .. } = &self.outline;
-        let phone = phone.text()?;
-        let is_certain = !phone.is_empty()
-            && !(self.is_altered && phone.contains(char::REPLACEMENT_CHARACTER))
-            && name.text() == Some(UnsubscribeEvent::NAME)
-            && matches!(data, Member::Single(_));
+        let phone = self.certain(phone).filter(|phone| !phone.is_empty())?;
+        let is_certain =
+            name.text() == Some(UnsubscribeEvent::NAME) && matches!(data, Member::Single(_));
         is_certain.then(|| OptOut {
             phone: phone.to_owned(),
             user_id: user_id.integer(),

@@ -1,0 +1,190 @@
+//! The opt-out that a refused body still says: the contract's rule, case by case.
+
+mod common;
+
+use axum::{Router, routing::post};
+use common::{EXAMPLE, Fields, PATH, SECRET, assert_refused, example, send, signed};
+use http::header::CONTENT_TYPE;
+use unsubscribe_webhook::{OptOut, Received, Rejection, UnsubscribeEvent, WebhookAuth};
+use uuid::Uuid;
+
+const PHONE: &str = "+4911113333444";
+const ID: &str = "ef58b437-1319-4b0c-961b-17214cf1cf32";
+
+fn app(auth: WebhookAuth) -> Router {
+    async fn unsubscribed(
+        event: Result<UnsubscribeEvent, Rejection>,
+    ) -> Result<Received, Rejection> {
+        event?;
+        Ok(Received)
+    }
+    Router::new().route(PATH, post(unsubscribed).layer(auth))
+}
+
+/// The code of the refusal, and its opt-out.
+async fn refused(app: &Router, body: impl Into<Vec<u8>>) -> (&'static str, Option<OptOut>) {
+    let answer = send(app, signed(body.into())).await;
+    let rejection = answer.rejection.clone().expect("a refusal");
+    assert_refused(&answer, rejection.code().as_str(), rejection.pointer());
+    (rejection.code().as_str(), rejection.opt_out().cloned())
+}
+
+/// The example with a Latin-1 byte in the place of an `@`.
+fn with_latin(pointer: &str, text: &str) -> Vec<u8> {
+    let body = Fields::example().with(pointer, text).text();
+    body.bytes().map(|byte| if byte == b'@' { 0xfc } else { byte }).collect()
+}
+
+#[tokio::test]
+async fn a_flaw_elsewhere_leaves_the_opt_out() {
+    let fields = Fields::example();
+    let reason = "/data/additional_data/reason";
+    let bodies: Vec<(&str, Vec<u8>)> = vec![
+        ("invalid_field", fields.with("/data/additional_data", "[]").text().into()),
+        ("invalid_field", fields.with(reason, "null").text().into()),
+        ("missing_field", fields.without(reason).text().into()),
+        ("invalid_field", fields.with("/data/additional_data/reason/id", "7").text().into()),
+        ("missing_field", fields.without("/data/short_link_code").text().into()),
+        ("invalid_field", fields.with("/data/campaign_code", "300000").text().into()),
+        ("invalid_field", fields.with("/attempts_total", "5").text().into()),
+        ("invalid_field", fields.with("/attempt_number", r#""4""#).text().into()),
+        ("duplicate_field", fields.and("/data/group_id", "1").text().into()),
+        ("invalid_field", fields.with("/data/short_link_code", r#""\ud800""#).text().into()),
+        ("invalid_field", fields.with("/created_at", "1e999").text().into()),
+        ("invalid_field", fields.with("/api_version", &nested(200)).text().into()),
+        ("not_json", with_latin("/data/additional_data/additional_text", r#""gr@n""#)),
+        ("not_json", with_latin("/unknown", r#""gr@n""#)),
+        ("not_json", fields.and("/\\ud800", "1").text().into()),
+        ("not_json", (fields.text() + "}").into()),
+        // Cut off, but behind all that counts.
+        ("not_json", fields.text().trim_end_matches('}').into()),
+        ("not_json", fields.text().replacen("2022", "\n2022", 1).into()),
+        ("not_json", format!("\u{feff}{}", fields.text().trim_end_matches('}')).into()),
+    ];
+    let app = app(WebhookAuth::new(SECRET).allow_accounts([2]));
+    for (code, body) in bodies {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let (refused_as, opt_out) = refused(&app, body).await;
+        assert_eq!(refused_as, code, "{text}");
+        assert_eq!(opt_out, Some(example().opt_out()), "{text}");
+    }
+}
+
+fn nested(depth: usize) -> String {
+    format!("{}{}", "[".repeat(depth), "]".repeat(depth))
+}
+
+#[tokio::test]
+async fn an_opt_out_that_is_not_certain_is_none() {
+    let flawed = Fields::example().with("/data/additional_data", "[]");
+    let text = flawed.text();
+    let before_name = &text[..text.find(r#""name""#).expect("the name")];
+    let bodies: Vec<Vec<u8>> = vec![
+        flawed.with("/data/phone", "4911113333444").text().into(),
+        flawed.with("/data/phone", "null").text().into(),
+        flawed.with("/data/phone", r#""""#).text().into(),
+        flawed.with("/data/phone", r#""\ud83d""#).text().into(),
+        flawed.and("/data/phone", r#""+4911113333444""#).text().into(),
+        flawed.without("/data/phone").text().into(),
+        flawed.without("/data/phone").and("/phone", r#""+4911113333444""#).text().into(),
+        with_latin("/data/phone", r#""+49@""#),
+        flawed.without("/name").text().into(),
+        flawed.with("/name", r#""phone.subscribe""#).text().into(),
+        flawed.with("/name", r#"["phone.unsubscribe"]"#).text().into(),
+        flawed.and("/name", r#""phone.unsubscribe""#).text().into(),
+        flawed.and("/name", r#""phone.subscribe""#).text().into(),
+        flawed.text().replacen(r#""data":{"#, r#""data":{},"data":{"#, 1).into(),
+        flawed
+            .text()
+            .replacen(r#""data":{"#, r#""data":[{"#, 1)
+            .replacen("},\"name", "}],\"name", 1)
+            .into(),
+        before_name.into(),
+        // The second of two is cut off.
+        text.replacen(r#""user_id""#, r#""phone":"+49"#, 1)
+            .split_once("+49\"")
+            .map_or(vec![], |(head, _)| head.into()),
+        b"".to_vec(),
+        b"[]".to_vec(),
+        b"null".to_vec(),
+    ];
+    let app = app(WebhookAuth::new(SECRET));
+    for body in bodies {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        assert_eq!(refused(&app, body).await.1, None, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_else_can_be_read_is_there_too() {
+    let app = app(WebhookAuth::new(SECRET));
+    let id = Some(ID.parse::<Uuid>().expect("a UUID"));
+    let flawed = Fields::example().with("/data/additional_data", "[]");
+    for (fields, user_id, expected_id) in [
+        (flawed.clone(), Some(2), id),
+        (flawed.with("/data/user_id", "2.0"), Some(2), id),
+        (flawed.with("/data/user_id", r#""2""#), None, id),
+        (flawed.with("/data/user_id", "2.5"), None, id),
+        (flawed.with("/data/user_id", "1e999"), None, None),
+        (flawed.and("/data/user_id", "2"), None, id),
+        (flawed.without("/data/user_id"), None, id),
+        (flawed.with("/id", &format!("{:?}", ID.to_uppercase())), Some(2), id),
+        (flawed.with("/id", "17"), Some(2), None),
+        (flawed.with("/id", r#""\ud800""#), Some(2), None),
+        (flawed.and("/id", &format!("{ID:?}")), Some(2), None),
+        (flawed.without("/id"), Some(2), None),
+    ] {
+        let (_, opt_out) = refused(&app, fields.text()).await;
+        let opt_out = opt_out.expect("an opt-out");
+        assert_eq!((&*opt_out.phone, opt_out.user_id, opt_out.id), (PHONE, user_id, expected_id));
+    }
+    // The phone number as it stands, and a U+FFFD that somebody did send.
+    let odd = flawed.with("/data/phone", r#"" 0049 / (0) \u00e4\ufffd""#);
+    let opt_out = refused(&app, odd.text()).await.1.expect("an opt-out");
+    assert_eq!(opt_out.phone, " 0049 / (0) ä\u{fffd}");
+    assert!(!format!("{opt_out:?} {opt_out:#?}").contains("0049"));
+}
+
+#[tokio::test]
+async fn where_accounts_are_named_it_is_one_of_them() {
+    let outer = WebhookAuth::new(SECRET).allow_accounts([2, 3]);
+    let inner = WebhookAuth::new(SECRET).allow_accounts([2, 4]);
+    let app = app(inner).layer(outer);
+    let flawed = Fields::example().with("/data/additional_data", "[]");
+    for (fields, is_there) in [
+        (flawed.clone(), true),
+        (flawed.with("/data/user_id", "3"), false),
+        (flawed.with("/data/user_id", "4"), false),
+        (flawed.with("/data/user_id", r#""2""#), false),
+        (flawed.and("/data/user_id", "2"), false),
+        (flawed.without("/data/user_id"), false),
+        // Another account's event never has one.
+        (Fields::example().with("/data/user_id", "3"), false),
+    ] {
+        assert_eq!(refused(&app, fields.text()).await.1.is_some(), is_there, "{}", fields.text());
+    }
+}
+
+#[tokio::test]
+async fn only_a_refused_body_that_was_read_whole_has_one() {
+    let limited = app(WebhookAuth::new(SECRET)).layer(axum::extract::DefaultBodyLimit::max(100));
+    assert_eq!(refused(&limited, EXAMPLE).await, ("body_too_large", None));
+    let forbidden = app(WebhookAuth::new(SECRET).require(|_| false));
+    assert_eq!(refused(&forbidden, EXAMPLE).await, ("forbidden", None));
+    let guarded = app(WebhookAuth::new("another"));
+    assert_eq!(refused(&guarded, EXAMPLE).await, ("unauthorized", None));
+
+    let mut text = signed(EXAMPLE);
+    text.headers_mut().insert(CONTENT_TYPE, "text/plain".parse().expect("a value"));
+    let answer = send(&app(WebhookAuth::new(SECRET)), text).await;
+    assert_refused(&answer, "content_type", None);
+    let rejection = answer.rejection.expect("a rejection");
+    assert_eq!(rejection.opt_out(), Some(&example().opt_out()));
+    // The response of a kept one is the same.
+    let body = |rejection: Rejection| http::Response::<Vec<u8>>::from(rejection).into_body();
+    assert_eq!(body(rejection.clone()), body(rejection.kept()));
+
+    let stored = Fields::example().with("/data/additional_data", "[]").text();
+    let rejection = UnsubscribeEvent::from_slice(stored.as_bytes()).expect_err("refused");
+    assert_eq!(rejection.opt_out(), None);
+}
