@@ -320,8 +320,14 @@ async fn wrong_settings_are_named_and_the_key_is_not_sent() {
         assert_eq!(output.code, if words.is_empty() { 0 } else { 2 }, "{words}");
         assert_eq!(provider.paths().len(), usize::from(words.is_empty()), "{words}");
     }
-    let output = database.reconcile(&provider, &[KEY]).await;
-    assert_eq!(output.code, 2);
+    for argument in [KEY, &format!("--dry-run={KEY}"), &format!("--key={KEY}"), &format!("--{KEY}")]
+    {
+        let output = database.reconcile(&provider, &[argument]).await;
+        assert_eq!(
+            (output.code, &*output.stderr),
+            (2, "reconcile: unknown arguments: see --help\n")
+        );
+    }
     assert_eq!(database.reconcile(&provider, &["--help"]).await.code, 0);
 }
 

@@ -132,14 +132,14 @@ impl Options {
 
         let mut options = Self { dry_run: false, all_types: false };
         let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next()? {
+        // Without the argument itself, which may be the key.
+        let unknown = "unknown arguments: see --help";
+        while let Some(argument) = arguments.next().ok().context(unknown)? {
             match argument {
                 Long("dry-run") => options.dry_run = true,
                 Long("all-types") => options.all_types = true,
                 Short('h') | Long("help") => return Ok(None),
-                // Without its value, which may be the key.
-                Value(_) => bail!("there are only options: see --help"),
-                other => return Err(other.unexpected().into()),
+                _ => bail!(unknown),
             }
         }
         Ok(Some(options))
