@@ -1,12 +1,15 @@
-//! What a suite has found.
+//! What the suite found.
 
 use std::{borrow::Cow, fmt};
 
-use super::judge::GETS_IN;
+use super::evaluator::CRITICAL;
 
-/// What [`conformance`](super::conformance) has found.
+/// How many probes of one likely cause the text names.
+const MAX_LINES: usize = 6;
+
+/// The result of [`conformance`](super::conformance).
 ///
-/// As text it names each mistake once, the gravest first, with a line for each probe that shows it:
+/// As text it has each likely cause once, critical ones first, and below it the probes:
 ///
 /// ```
 /// # use axum::{Json, Router, routing::post};
@@ -14,94 +17,92 @@ use super::judge::GETS_IN;
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
 /// # let credential = Credential::token("s3cr3t")?;
-/// // No layer, and `Json` in place of the extractor.
+/// // No layer, and `Json` instead of the extractor.
 /// let app: Router =
 ///     Router::new().route("/hook", post(async |_: Json<UnsubscribeEvent>| Received));
 ///
 /// let report = testing::conformance(app, "/hook", &credential).await;
-/// assert!(!report.is_clean());
+/// assert!(!report.passed());
 /// let finding = &report.findings()[0];
-/// assert_eq!(finding.probe(), "no_credential");
-/// assert_eq!(finding.expected(), "401 unauthorized");
-/// assert_eq!(finding.answer(), "200");
-/// assert!(finding.mistake().starts_with("A FORGED EVENT GETS IN: nothing asks for the credential"));
-/// assert!(report.to_string().contains("\n  - no_credential: expected 401 unauthorized, got 200"));
+/// assert_eq!(finding.to_string(), "no_credential: expected 401 unauthorized, got 200");
+/// assert!(finding.likely_cause().starts_with("CRITICAL: a forged event is accepted"));
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a report that nobody looks at finds nothing: call `assert_clean`"]
+#[must_use = "call `assert_passed`"]
 pub struct Report {
     pub(super) probes: usize,
     pub(super) findings: Vec<Finding>,
 }
 
 impl Report {
-    /// Whether every probe was answered as it should be.
+    /// Whether there is no finding.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
+    pub fn passed(&self) -> bool {
         self.findings.is_empty()
     }
 
-    /// What was answered wrongly, in the order in which it was sent.
+    /// The findings, in the order in which they were made.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// How many requests were sent.
+    /// The number of requests that were sent.
     #[must_use]
     pub fn probes(&self) -> usize {
         self.probes
     }
 
-    /// Ends a test that has findings.
+    /// Fails the test if there is a finding.
     ///
     /// # Panics
     ///
-    /// With the report as its text, if there is a finding.
+    /// With the report as its message, if there is a finding.
     #[track_caller]
-    pub fn assert_clean(&self) {
-        assert!(self.is_clean(), "the host breaks the webhook's contract\n{self}");
+    pub fn assert_passed(&self) {
+        assert!(self.passed(), "the app breaks the webhook's contract\n{self}");
     }
 }
 
-/// Each mistake once, and below it a line for each finding. A forged event that gets in comes first.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = |count: usize, what: &str| match count {
-            1 => format!("1 {what}"),
-            _ => format!("{count} {what}s"),
-        };
-        write!(f, "{}, ", count(self.probes, "probe"))?;
-        f.write_str(&count(self.findings.len(), "finding"))?;
-        let (grave, others): (Vec<_>, Vec<_>) =
-            self.findings.iter().partition(|finding| finding.mistake.starts_with(GETS_IN));
-        let mut named: Vec<&str> = Vec::new();
-        for Finding { mistake, .. } in grave.into_iter().chain(others) {
-            if named.contains(&&**mistake) {
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let (probes, findings) = (self.probes, self.findings.len());
+        write!(f, "{probes} probe{}, {findings} finding{}", plural(probes), plural(findings))?;
+        let (critical, others): (Vec<_>, Vec<_>) =
+            self.findings.iter().partition(|finding| finding.likely_cause.starts_with(CRITICAL));
+        let mut written: Vec<&str> = Vec::new();
+        for Finding { likely_cause, .. } in critical.into_iter().chain(others) {
+            if written.contains(&&**likely_cause) {
                 continue;
             }
-            named.push(mistake);
-            write!(f, "\n{mistake}")?;
-            for finding in self.findings.iter().filter(|finding| finding.mistake == *mistake) {
-                write!(f, "\n  - {}: {}", finding.probe, finding.difference())?;
+            written.push(likely_cause);
+            write!(f, "\n{likely_cause}")?;
+            let of_cause =
+                || self.findings.iter().filter(|other| other.likely_cause == *likely_cause);
+            for finding in of_cause().take(MAX_LINES) {
+                write!(f, "\n  - {finding}")?;
+            }
+            let more = of_cause().skip(MAX_LINES).count();
+            if more > 0 {
+                write!(f, "\n  - and {more} more")?;
             }
         }
         Ok(())
     }
 }
 
-/// A probe that was answered wrongly, and the mistake that is likely behind it.
+/// A probe that did not have the expected outcome.
 ///
-/// None of its texts holds the secret, or anything else of a request or an answer but the status
-/// and a code of the contract.
+/// No text of it holds the secret, or anything of a request or a response but a status and a code.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub(super) probe: Cow<'static, str>,
     pub(super) expected: String,
-    pub(super) answer: String,
-    pub(super) mistake: Cow<'static, str>,
+    pub(super) response: String,
+    pub(super) likely_cause: Cow<'static, str>,
 }
 
 impl Finding {
@@ -111,31 +112,28 @@ impl Finding {
         &self.probe
     }
 
-    /// The answer that the contract demands: `401 unauthorized`.
+    /// What the contract requires, such as `401 unauthorized`.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// The answer that came: `200`, or `an error of the service`.
+    /// What happened, such as `200`, `200, body unread` or `a panic`.
     #[must_use]
-    pub fn answer(&self) -> &str {
-        &self.answer
+    pub fn response(&self) -> &str {
+        &self.response
     }
 
     /// What is likely wrong, and what to do.
     #[must_use]
-    pub fn mistake(&self) -> &str {
-        &self.mistake
-    }
-
-    fn difference(&self) -> String {
-        format!("expected {}, got {}", self.expected, self.answer)
+    pub fn likely_cause(&self) -> &str {
+        &self.likely_cause
     }
 }
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.probe, self.difference(), self.mistake)
+        let Self { probe, expected, response, .. } = self;
+        write!(f, "{probe}: expected {expected}, got {response}")
     }
 }

@@ -1,4 +1,4 @@
-//! The suite: it sends the probes, one after another, and has the answers judged.
+//! Sends the probes, one after another, and evaluates what happens.
 
 use std::{
     fmt,
@@ -16,206 +16,188 @@ use tower_service::Service;
 
 use super::{
     Report,
-    judge::{Answer, Judge},
-    probe::{self, Expected, Plan, Probe},
+    evaluator::{Evaluator, Outcome, Sent},
+    probe::{Expected, Probe, Target},
 };
 use crate::Credential;
 
-/// axum's own limit of a body.
+/// axum's own.
 const DEFAULT_BODY_LIMIT: usize = 2_097_152;
 
-/// An answer of the contract has some 300 bytes.
-const MAX_ANSWER: usize = 64 * 1024;
+/// A response of the contract has some 300 bytes.
+const MAX_RESPONSE: usize = 64 * 1024;
 
-/// Sends a host every delivery that it must refuse or acknowledge, and reports what it answered
-/// wrongly: `.await` it.
+/// Sends an app every kind of delivery that it must acknowledge or refuse, and reports what went
+/// wrong: `.await` it.
 ///
-/// The app is any service that takes requests, such as an axum `Router`, as a whole: with all its
-/// layers. The path is that of the webhook in it; the credential is the one that the app's layer was
-/// made with.
+/// - `app` is any service of requests that is `Clone`, such as an axum `Router`, with all its layers.
+/// - `path` is that of the webhook.
+/// - `credential` is that of the app's layer.
 ///
-/// Each good delivery is an event that the host stores, some 35 of them, with ids of their own and
-/// the phone numbers of the contract's example: run it on a database that is the test's own. The
-/// order of the probes is fixed, and each is sent when the one before it was answered.
-///
-/// ```
-/// # use axum::{Router, routing::post};
-/// # use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth};
-/// use unsubscribe_webhook::testing;
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
-/// # let credential = Credential::token("s3cr3t")?;
-/// # let auth = WebhookAuth::from_credential(credential.clone()).allow_accounts([17, 18]);
-/// # let any_event = async |_: Option<UnsubscribeEvent>| Received;
-/// # let app: Router = Router::new().route("/hook", post(any_event).layer(auth));
-/// let report = testing::conformance(app, "/hook", &credential)
-///     .accounts([17, 18])
-///     .acknowledges_other_events()
-///     .await;
-/// report.assert_clean();
-/// # Ok(())
-/// # }
-/// ```
+/// Every probe is sent after the response to the one before. Its event has an id and a phone number of
+/// its own (`+491111` and nine digits, which nobody has), and the app stores some 70 of them: use a
+/// database that belongs to the test.
 ///
 /// # Panics
 ///
-/// If `path` has no slash at its start; and when it is awaited, if
-/// [`on_request`](Conformance::on_request) puts the credential on a forged delivery. What the app
-/// panics with is a finding.
+/// If `path` does not start with a slash; and when it is awaited, if
+/// [`map_request`](Conformance::map_request) adds the credential. A panic of the app is a finding.
 #[track_caller]
 pub fn conformance<S>(app: S, path: &str, credential: &Credential) -> Conformance<S> {
     let uri = path.parse::<Uri>().ok();
     assert!(
         uri.is_some_and(|uri| uri.path().starts_with('/')),
-        "the path of the webhook begins with a slash and is a part of a URI"
+        "the path of the webhook starts with a slash and is a part of a URI"
     );
     Conformance {
         app,
-        plan: Plan {
+        target: Target {
             path: path.to_owned(),
             credential: credential.clone(),
             accounts: Vec::new(),
             body_limit: DEFAULT_BODY_LIMIT,
             acknowledges_other_events: false,
-            over_a_socket: false,
+            over_network: false,
         },
-        prepare: Box::new(|_| ()),
+        map_request: Box::new(|_| ()),
+        list: None,
     }
 }
 
-type Prepare = Box<dyn FnMut(&mut Request<Body>)>;
+type MapRequest = Box<dyn FnMut(&mut Request<Body>)>;
 
-/// A run of the suite, to be told more about the host and then awaited: see [`conformance`].
+/// A suite that can be configured and then awaited: see [`conformance`].
 ///
-/// It waits for each answer as long as the app takes, and its future is not `Send`, so that the app
-/// need not be either.
+/// It does not apply timeouts. Its future is not `Send`, so that the app need not be.
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Conformance<S> {
     app: S,
-    plan: Plan,
-    prepare: Prepare,
+    target: Target,
+    map_request: MapRequest,
+    list: Option<Box<dyn SuppressionList>>,
 }
 
 impl<S> Conformance<S> {
-    /// The accounts that the host accepts, as it gave them to
+    /// The accounts that the app accepts, as in
     /// [`allow_accounts`](crate::WebhookAuth::allow_accounts).
     ///
-    /// The events are then of the first of them; each other one gets an event, and so does an
-    /// account that is not among them, which must be refused. Without this the events are of the
-    /// example's account, 2, and no other one is tried.
+    /// The events are of the first one; the others get one event each, and an account that is not
+    /// among them must be refused. Without this, all events are of the example's account, 2.
     ///
     /// # Panics
     ///
     /// If there is none.
     #[track_caller]
     pub fn accounts(mut self, accounts: impl IntoIterator<Item = i64>) -> Self {
-        self.plan.accounts = accounts.into_iter().collect();
-        assert!(!self.plan.accounts.is_empty(), "a host that accepts no account accepts no event");
+        self.target.accounts = accounts.into_iter().collect();
+        assert!(
+            !self.target.accounts.is_empty(),
+            "an app that accepts no account accepts no event"
+        );
         self
     }
 
-    /// Demands that events of other kinds are acknowledged, as a handler does that takes
-    /// `Option<UnsubscribeEvent>`. Without this both are right, 200 and 400 `other_event`.
-    pub fn acknowledges_other_events(mut self) -> Self {
-        self.plan.acknowledges_other_events = true;
-        self
-    }
-
-    /// The host's limit of a body in bytes, if it is not axum's default of 2 MB (2,097,152).
+    /// Looks a phone number up on the app's suppression list, to check what the app stores.
     ///
-    /// Bodies of one byte more are made in memory.
+    /// It is called once for each probe, after the last response. The number of every event that was
+    /// acknowledged must be there, and of every refused body that
+    /// [still says its opt-out](crate::Rejection::opt_out); none of a forged delivery, of another
+    /// account, or of a body that is not certain. Without this, only responses are checked.
+    ///
+    /// Such as `.suppressed(async move |phone| list.contains(phone).await)`. Some numbers are in unusual
+    /// formats (`☎ 1111 / 042?`): percent-encode them in a URL.
+    pub fn suppressed(mut self, is_suppressed: impl AsyncFnMut(&str) -> bool + 'static) -> Self {
+        self.list = Some(Box::new(is_suppressed));
+        self
+    }
+
+    /// Requires that events of other kinds are acknowledged, as by a handler that takes
+    /// `Option<UnsubscribeEvent>`. Without this, 200 and 400 `other_event` are both expected.
+    pub fn acknowledges_other_events(mut self) -> Self {
+        self.target.acknowledges_other_events = true;
+        self
+    }
+
+    /// The app's limit of a body in bytes, if it is not axum's default of 2,097,152.
     ///
     /// # Panics
     ///
-    /// With `usize::MAX`: that is no limit.
+    /// With `usize::MAX`, which is not a limit.
     #[track_caller]
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        assert!(bytes < usize::MAX, "a host without a limit lets anybody fill its memory");
-        self.plan.body_limit = bytes;
+        assert!(bytes < usize::MAX, "without a limit, anybody can fill the app's memory");
+        self.target.body_limit = bytes;
         self
     }
 
-    /// Changes each request before it is sent, good or forged: for what a server or a proxy adds.
-    /// The credential is not among that: the suite puts it where it belongs.
-    ///
-    /// ```
-    /// use axum::extract::ConnectInfo;
-    /// use std::net::SocketAddr;
-    /// # use axum::{Router, routing::post};
-    /// # use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth, testing};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
-    /// # let credential = Credential::token("s3cr3t")?;
-    /// # let auth = WebhookAuth::from_credential(credential.clone())
-    /// #     .require(|head| head.extensions.get::<ConnectInfo<SocketAddr>>().is_some());
-    /// # let unsubscribed = async |_: UnsubscribeEvent| Received;
-    /// # let app: Router = Router::new().route("/hook", post(unsubscribed).layer(auth));
-    /// let gateway = SocketAddr::from(([192, 0, 2, 1], 443));
-    /// testing::conformance(app, "/hook", &credential)
-    ///     .on_request(move |request| {
-    ///         request.extensions_mut().insert(ConnectInfo(gateway));
-    ///     })
-    ///     .await
-    ///     .assert_clean();
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn on_request<F>(mut self, change: F) -> Self
-    where
-        F: FnMut(&mut Request<Body>) + 'static,
-    {
-        self.prepare = Box::new(change);
+    /// Changes each request before it is sent, forged or not: to add what a server or a proxy adds
+    /// (`ConnectInfo`, a header that [`require`](crate::WebhookAuth::require) checks), except the
+    /// credential.
+    pub fn map_request(mut self, map: impl FnMut(&mut Request<Body>) + 'static) -> Self {
+        self.map_request = Box::new(map);
         self
     }
 
     /// The app is a client that sends the requests to a running server.
     ///
-    /// The client reads each body, so what the server reads cannot be seen: that probe's question
-    /// is left out, and so is a body that breaks off. Give each request a connection of its own: a
-    /// server may close one whose body it did not read, and the next request on it fails.
-    pub fn over_a_socket(mut self) -> Self {
-        self.plan.over_a_socket = true;
+    /// What the server reads cannot be observed then, and no body that breaks off is sent. Give each
+    /// request a connection of its own: a server may close one whose body it did not read.
+    pub fn over_network(mut self) -> Self {
+        self.target.over_network = true;
         self
     }
 
-    async fn run<B>(self) -> Report
+    async fn run<B>(mut self) -> Report
     where
         S: Service<Request<Body>, Response = Response<B>> + Clone,
         B: http_body::Body,
     {
-        let Self { app, plan, prepare } = self;
-        let credential = plan.credential.clone();
-        let mut run = Run { app, prepare, credential, sent: 0, findings: Vec::new() };
-        let mut judge = Judge::new(plan.over_a_socket);
-
-        let (mut first, again) = probe::first_and_again(&plan);
-        let answer = run.ask(&mut first).await;
-        if let Some(finding) = judge.first(&first, &answer) {
-            run.findings.push(finding);
-            for mut probe in probe::forged(&plan) {
-                let answer = run.ask(&mut probe).await;
-                run.findings.extend(judge.only_forged(&probe, &answer));
+        let mut evaluator = Evaluator::new(self.target.over_network);
+        let mut sent: Vec<Sent> = Vec::new();
+        let mut repeated = self.target.repeated().into_iter();
+        let first = repeated.next().into_iter().collect();
+        let groups = [first, self.target.forged(), repeated.collect(), self.target.authenticated()];
+        for probe in groups.into_iter().flatten() {
+            if evaluator.has_first_finding() && probe.expected != Expected::UNAUTHORIZED {
+                continue;
             }
-        } else {
-            let probes = [
-                again,
-                probe::forged(&plan),
-                probe::credential_spellings(&plan),
-                probe::content_types(&plan),
-                probe::broken_bodies(&plan),
-                probe::broken_fields(&plan),
-                probe::accounts(&plan),
-                probe::other_events(&plan),
-                probe::spellings(&plan),
-            ];
-            for mut probe in probes.into_iter().flatten() {
-                let answer = run.ask(&mut probe).await;
-                run.findings.extend(judge.judge(&probe, &answer));
+            let (probe, outcome) = self.send(probe).await;
+            sent.push(evaluator.evaluate(probe, &outcome));
+        }
+        if let Some(list) = &mut self.list {
+            for sent in sent {
+                let is_suppressed = list.contains(&sent.probe.phone).await;
+                evaluator.evaluate_list(sent, is_suppressed);
             }
         }
-        Report { probes: run.sent, findings: run.findings }
+        evaluator.report()
+    }
+
+    async fn send<B>(&mut self, mut probe: Probe) -> (Probe, Outcome)
+    where
+        S: Service<Request<Body>, Response = Response<B>> + Clone,
+        B: http_body::Body,
+    {
+        let mut request = std::mem::take(&mut probe.request);
+        (self.map_request)(&mut request);
+        assert!(
+            probe.expected != Expected::UNAUTHORIZED
+                || !self.target.credential.is_present(&request),
+            "`.map_request(..)` adds the credential to a forged delivery"
+        );
+        // A clone for each request, as a server makes one for each connection.
+        let mut app = self.app.clone();
+        let exchange = async move {
+            if poll_fn(|cx| app.poll_ready(cx)).await.is_err() {
+                return Outcome::Error;
+            }
+            match app.call(request).await {
+                Ok(response) => read(response).await,
+                Err(_) => Outcome::Error,
+            }
+        };
+        let outcome = catch_panic(exchange).await.unwrap_or(Outcome::Panic);
+        (probe, outcome)
     }
 }
 
@@ -235,67 +217,42 @@ where
 impl<S> fmt::Debug for Conformance<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conformance")
-            .field("credential", &self.plan.credential)
-            .field("accounts", &self.plan.accounts)
-            .field("body_limit", &self.plan.body_limit)
+            .field("credential", &self.target.credential)
+            .field("accounts", &self.target.accounts)
+            .field("body_limit", &self.target.body_limit)
             .finish_non_exhaustive()
     }
 }
 
-struct Run<S> {
-    app: S,
-    prepare: Prepare,
-    credential: Credential,
-    sent: usize,
-    findings: Vec<super::Finding>,
+/// A `dyn` form of the closure.
+trait SuppressionList {
+    fn contains<'a>(&'a mut self, phone: &'a str) -> Pin<Box<dyn Future<Output = bool> + 'a>>;
 }
 
-impl<S> Run<S> {
-    async fn ask<B>(&mut self, probe: &mut Probe) -> Answer
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone,
-        B: http_body::Body,
-    {
-        let mut request = std::mem::take(&mut probe.request);
-        (self.prepare)(&mut request);
-        assert!(
-            probe.expected != Expected::Unauthorized || !self.credential.is_present(&request),
-            "`.on_request(..)` puts the right credential on a forged delivery: leave that to the suite"
-        );
-        self.sent += 1;
-        // A clone for each request, as a server makes one for each connection.
-        let mut app = self.app.clone();
-        let exchange = async move {
-            if poll_fn(|cx| app.poll_ready(cx)).await.is_err() {
-                return Answer::Error;
-            }
-            match app.call(request).await {
-                Ok(response) => read(response).await,
-                Err(_) => Answer::Error,
-            }
-        };
-        unless_it_panics(exchange).await.unwrap_or(Answer::Panic)
+impl<F: AsyncFnMut(&str) -> bool> SuppressionList for F {
+    fn contains<'a>(&'a mut self, phone: &'a str) -> Pin<Box<dyn Future<Output = bool> + 'a>> {
+        Box::pin(self(phone))
     }
 }
 
-async fn read<B: http_body::Body>(response: Response<B>) -> Answer {
+async fn read<B: http_body::Body>(response: Response<B>) -> Outcome {
     let (head, body) = response.into_parts();
     let mut body = pin!(body);
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Answer::Error };
+        let Ok(frame) = frame else { return Outcome::Error };
         if let Ok(data) = frame.into_data() {
             bytes.put(data);
         }
-        if bytes.len() > MAX_ANSWER {
+        if bytes.len() > MAX_RESPONSE {
             break;
         }
     }
-    Answer::read(head.status, &head.headers, &bytes)
+    Outcome::read(head.status, &head.headers, &bytes)
 }
 
-/// `None` for a panic.
-async fn unless_it_panics<F: Future>(future: F) -> Option<F::Output> {
+/// `None` if it panics.
+async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
     poll_fn(|cx| {
         let poll = AssertUnwindSafe(|| future.as_mut().poll(cx));
