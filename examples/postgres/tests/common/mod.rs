@@ -160,7 +160,7 @@ impl Process {
             async { answer.await.map(|answer| answer.map(Body::new)) }
         });
         let credential = Credential::token(SECRET).expect("a usable secret");
-        conformance(app, &self.url, &credential).over_a_socket().acknowledges_other_events()
+        conformance(app, &self.url, &credential).over_network().acknowledges_other_events()
     }
 
     pub async fn look_up(&self, phone: &str, authorization: &str) -> Answer {
