@@ -31,7 +31,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use lexopt::{Error, Parser};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -43,12 +43,12 @@ const USAGE: &str = "\
 Usage: deliver URL --token SECRET [OPTIONS]
 
   URL                   the app's webhook, http:// only
-  --token SECRET        the value of X-LOX24-Token; others see it in the process list
+  --token SECRET        the value of X-LOX24-Token, visible in the process list
   --count N             how many events (1)
-  --concurrency N       how many of them at a time, including those that wait (1)
+  --concurrency N       how many of them at a time, waiting ones included (1)
   --rate N              how many to start per second (as fast as possible)
   --duplicate PERCENT   send an event again after it was acknowledged (0)
-  --disconnect PERCENT  break the connection in the middle of a first attempt (0)
+  --disconnect PERCENT  break the connection in the middle of attempt 1 (0)
   --corrupt PERCENT     cut the JSON short, so that each attempt is refused (0)
   --reconnect           use a new connection for each attempt
   --backoff SECONDS     wait before the second attempt, then twice as long (1)
@@ -66,8 +66,6 @@ Exit code: 0, 1 if an event was lost, 2 for wrong usage
 const ATTEMPTS: u32 = 4;
 /// How long the app may take to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After so long, the app has received the first half of a request.
-const HALF_SENT: Duration = Duration::from_millis(50);
 /// So many lost events are listed: the first few show what is wrong.
 const LISTED: usize = 10;
 /// No more of a response is read: the app under test may be anything.
@@ -100,7 +98,7 @@ async fn deliver_all((url, credential, mut options): Arguments) -> anyhow::Resul
     let count = options.count.map_or(1, NonZeroU64::get);
     // Draws on stderr, and nowhere if that is not a terminal.
     let bar = ProgressBar::new(count).with_style(ProgressStyle::with_template(
-        "{spinner} {bar:30} {pos}/{len}, {elapsed} elapsed, {eta} left{msg}",
+        "{spinner} {bar:30} {pos}/{len}, {elapsed} elapsed{msg}",
     )?);
     bar.enable_steady_tick(Duration::from_millis(100));
     let provider = Provider {
@@ -123,10 +121,9 @@ async fn deliver_all((url, credential, mut options): Arguments) -> anyhow::Resul
     while let Some(delivery) = deliveries.next().await {
         writeln!(report, "{}", serde_json::to_string(&delivery)?)?;
         summary.add(&delivery);
-        if summary.lost > 0 {
-            bar.set_message(format!(", {} lost", summary.lost));
-        }
         bar.inc(1);
+        let left = HumanDuration(bar.eta());
+        bar.set_message(format!(", {left:#} left, {} lost", summary.lost));
     }
     report.flush()?;
     bar.finish_and_clear();
@@ -232,7 +229,7 @@ impl Provider<'_> {
             let is_acknowledged = matches!(status, Some(200..300));
             if !is_acknowledged && !disconnects {
                 static FIRST: Once = Once::new();
-                let report = || eprintln!("No 2xx: {} ({})", answer.words, answer.hint());
+                let report = || eprintln!("Not acknowledged: {} ({})", answer.words, answer.hint());
                 FIRST.call_once(|| self.bar.suspend(report));
             }
             delivery.answers.push(answer);
@@ -246,8 +243,8 @@ impl Provider<'_> {
     /// One attempt: the status, alone and with what the problem details say.
     async fn post(&self, mut body: Vec<u8>, disconnects: bool) -> anyhow::Result<(u16, String)> {
         let length = body.len();
-        // The app waits for the second half until the connection ends.
-        let patience = if disconnects { HALF_SENT } else { RESPONSE_TIMEOUT };
+        // The app waits for the second half until the connection ends with the exchange.
+        let patience = if disconnects { Duration::from_millis(50) } else { RESPONSE_TIMEOUT };
         body.truncate(if disconnects { length / 2 } else { length });
         let mut request = Request::post(&self.url)
             .header("content-type", "application/json")
