@@ -1,7 +1,7 @@
 //! A complete app to start from, with SQLite: `cargo run --example quickstart`.
 //!
 //! It stores every authentic delivery, puts its phone number on the suppression list even if the
-//! body breaks the contract, and answers which numbers are on it. `--help` lists the settings.
+//! body breaks the contract, and shows which numbers are on the list. `--help` lists the settings.
 
 use std::{
     env,
@@ -260,16 +260,18 @@ async fn main() -> anyhow::Result<()> {
         "set WEBHOOK_SECRET: the demo secret is public, so it is for loopback addresses only"
     );
 
+    // Before anybody can know that it runs, and stop it.
+    let (stop, stop_waiting) = (stopped()?, stopped()?);
     println!("Listening on  http://{address}");
     println!("Database      {path}");
     println!("{}", what_to_try(&format!("http://{address}"), own_secret.is_some(), account));
 
-    let server = axum::serve(listener, app).with_graceful_shutdown(stopped());
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop);
     tokio::select! {
         end = server.into_future() => end?,
         // Whoever sends half a request must not keep the app from ending.
-        () = async { stopped().await; sleep(SHUTDOWN_TIMEOUT).await } => {
-            tracing::warn!("Requests without a response were dropped: the provider sends them again.");
+        () = async { stop_waiting.await; sleep(SHUTDOWN_TIMEOUT).await } => {
+            tracing::warn!("Unfinished requests dropped: the provider sends them again.");
         }
     }
     println!("Stopped.");
@@ -319,18 +321,20 @@ fn setting(name: &str) -> anyhow::Result<Option<String>> {
     value.map(|value| value.with_context(|| format!("{name} is not UTF-8"))).transpose()
 }
 
-/// Returns on SIGINT (Ctrl-C) or SIGTERM.
-async fn stopped() {
-    let interrupt = tokio::signal::ctrl_c();
+/// Ends with SIGINT (Ctrl-C) or SIGTERM, which are caught from now on.
+fn stopped() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
-    {
+    let (mut interrupt, mut terminate) = {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).expect("a handler for SIGTERM");
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    #[cfg(windows)]
+    let (mut interrupt, mut terminate) =
+        (tokio::signal::windows::ctrl_c()?, tokio::signal::windows::ctrl_shutdown()?);
+    Ok(async move {
         tokio::select! {
-            _ = interrupt => {}
+            _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-    }
-    #[cfg(not(unix))]
-    interrupt.await.expect("a handler for Ctrl-C");
+    })
 }
