@@ -1,38 +1,38 @@
-//! A stand-in for the provider: delivers events to a host as LOX24 does, without an account there.
+//! A stand-in for the provider: delivers events to an app as LOX24 does, without an account there.
 //!
 //! ```sh
-//! cargo run --example deliver -- http://127.0.0.1:3000/webhooks/unsubscribe --token s3cr3t
+//! cargo run --example deliver -- http://127.0.0.1:3000/webhooks/unsubscribe --token demo-secret \
+//!     --count 20 --duplicate 50 --disconnect 20
 //! ```
 //!
-//! Each event comes with an id of its own, and up to four times with the same one until the host
-//! acknowledges it. `--duplicate` shows whether a host stores a repeated event once, `--corrupt`
-//! what it does with one that it cannot read. `--report` writes down what became of each event, to
-//! be compared with what the host has stored; `--help` tells the rest.
+//! `--duplicate` shows whether an app stores a repeated event once, `--disconnect` that it gets one on
+//! a retry, `--corrupt` what it does with a body that it refuses, and `--report` records what became
+//! of each event, to compare it with what the app has stored.
 
 use std::{
     fmt,
     fs::File,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
-    io::{BufWriter, Write},
-    num::{NonZeroU64, NonZeroUsize},
-    path::PathBuf,
-    pin::pin,
+    io::{self, BufWriter, Write},
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
     process::ExitCode,
     str::FromStr,
+    sync::Once,
     time::Duration,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use http::{Request, StatusCode, Uri, header::CONTENT_TYPE};
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Collected, Full, Limited};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use lexopt::{Error, Parser};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -42,41 +42,40 @@ use uuid::Builder;
 const USAGE: &str = "\
 Usage: deliver URL --token SECRET [OPTIONS]
 
-  URL                    where the host listens, http:// only
-  --token SECRET         what X-LOX24-Token holds; others see it in the list of processes
-  --count N              how many events (1)
-  --concurrency N        how many of them at a time, waits for a retry included (1)
-  --rate N               how many to start a second (as fast as it goes)
-  --duplicate[=PERCENT]  send an event again after the host has acknowledged it (100)
-  --corrupt[=PERCENT]    cut a body off before its end (100)
-  --reconnect            a connection of its own for each attempt
-  --backoff SECONDS      the pause after a first attempt, then doubled (1)
-  --seed N               send what another run with this seed has sent (something new)
-  --report FILE          write down each event and what became of it, as lines of JSON
-  --help                 print this text
+  URL                   the app's webhook, http:// only
+  --token SECRET        the value of X-LOX24-Token, visible in the process list
+  --count N             how many events (1)
+  --concurrency N       how many of them at a time, waiting ones included (1)
+  --rate N              how many to start per second (as fast as possible)
+  --duplicate PERCENT   send an event again after it was acknowledged (0)
+  --disconnect PERCENT  break the connection in the middle of attempt 1 (0)
+  --corrupt PERCENT     cut the JSON short, so that each attempt is refused (0)
+  --reconnect           use a new connection for each attempt
+  --backoff SECONDS     wait before the second attempt, then twice as long (1)
+  --seed N              send what another run with this seed has sent
+  --report FILE         write each event and what became of it as a line of JSON
+  --help                print this text
 
-At the end: delivered  acknowledged (200-299), as many times as it was sent
+At the end: delivered  acknowledged (200 to 299), as many times as it was sent
             retried    delivered, but not at the first attempt
             lost       not acknowledged in four attempts
 Exit code: 0, 1 if an event was lost, 2 for wrong usage
 ";
 
-/// Attempts in all: after the fourth one the provider gives the event up.
+/// After so many attempts the provider gives the event up.
 const ATTEMPTS: u32 = 4;
-/// How long the host may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// As many lost events are listed; a problem of the host's is seen in the first few.
+/// How long the app may take to respond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many lost events are listed: the first few show what is wrong.
 const LISTED: usize = 10;
-/// As many bytes are missing from a corrupt body: few, so that it is still one of a kind.
-const CUT_OFF: usize = 16;
-/// Of an answer, no more is read: the host under test may be anything.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// No more of a response is read: the app under test may be anything.
+const RESPONSE_LIMIT: usize = 64 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
-    match Options::from_env() {
-        Ok(Some(options)) => {
-            let summary = deliver_all(&options).await?;
+    match arguments() {
+        Ok(Some(arguments)) => {
+            let summary = deliver_all(arguments).await?;
             print!("{summary}");
             Ok(if summary.lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
@@ -85,49 +84,48 @@ async fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            eprint!("deliver: {}\n\n{USAGE}", without_values(&error));
+            eprintln!("deliver: {}\nTry --help.", without_values(&error));
             Ok(ExitCode::from(2))
         }
     }
 }
 
-async fn deliver_all(options: &Options) -> anyhow::Result<Summary> {
-    let idle_connections = if options.reconnect { 0 } else { usize::MAX };
+async fn deliver_all((url, credential, mut options): Arguments) -> anyhow::Result<Summary> {
+    let mut report: Box<dyn Write> = match options.report.take() {
+        Some(file) => Box::new(BufWriter::new(file)),
+        None => Box::new(io::sink()),
+    };
+    let count = options.count.map_or(1, NonZeroU64::get);
+    // Draws on stderr, and nowhere if that is not a terminal.
+    let bar = ProgressBar::new(count).with_style(ProgressStyle::with_template(
+        "{spinner} {bar:30} {pos}/{len}, {elapsed} elapsed{msg}",
+    )?);
+    bar.enable_steady_tick(Duration::from_millis(100));
     let provider = Provider {
         client: Client::builder(TokioExecutor::new())
-            .pool_max_idle_per_host(idle_connections)
+            .pool_max_idle_per_host(if options.reconnect { 0 } else { usize::MAX })
             .build_http(),
-        options,
-        // Without a seed every run has ids and numbers of its own, so that a host takes none for a
-        // repetition.
+        // Without a seed, every run has its own ids and numbers.
         random: Random(options.seed.unwrap_or_else(|| RandomState::new().hash_one(()))),
+        url,
+        credential,
+        options: &options,
         start: Instant::now(),
+        bar: bar.clone(),
     };
-    let mut report = options.report.as_ref().map(File::create).transpose()?.map(BufWriter::new);
     let mut summary = Summary::default();
-    // Draws on stderr, and nowhere if that is no terminal.
-    let bar = ProgressBar::new(options.count.get())
-        .with_style(ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left{msg}")?);
 
-    let deliveries = stream::iter(0..options.count.get())
-        .then(|number| provider.turn(number))
+    let mut deliveries = stream::iter(0..count)
         .map(|number| provider.deliver(number))
-        .buffer_unordered(options.concurrency.get());
-    let mut deliveries = pin!(deliveries);
+        .buffer_unordered(options.concurrency.map_or(1, NonZeroUsize::get));
     while let Some(delivery) = deliveries.next().await {
-        if let Some(report) = &mut report {
-            serde_json::to_writer(&mut *report, &delivery)?;
-            report.write_all(b"\n")?;
-        }
+        writeln!(report, "{}", serde_json::to_string(&delivery)?)?;
         summary.add(&delivery);
-        if summary.lost > 0 {
-            bar.set_message(format!(", {} lost", summary.lost));
-        }
         bar.inc(1);
+        let left = HumanDuration(bar.eta());
+        bar.set_message(format!(", {left:#} left, {} lost", summary.lost));
     }
-    if let Some(mut report) = report {
-        report.flush()?;
-    }
+    report.flush()?;
     bar.finish_and_clear();
     summary.took = provider.start.elapsed();
     Ok(summary)
@@ -135,135 +133,147 @@ async fn deliver_all(options: &Options) -> anyhow::Result<Summary> {
 
 struct Provider<'a> {
     client: Client<HttpConnector, Full<Bytes>>,
+    url: Uri,
+    credential: Credential,
     options: &'a Options,
     random: Random,
     start: Instant,
+    bar: ProgressBar,
 }
 
 /// An event and what became of it: a line of the report.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Delivery {
     id: String,
     /// As it was sent last.
     event: Value,
-    /// The body instead, in base64, if it was cut off.
+    /// The body instead, in base64, if it was cut short.
     #[serde(skip_serializing_if = "Option::is_none")]
     corrupt: Option<String>,
     /// The number of the attempt that was acknowledged.
     acknowledged: Option<u32>,
-    /// Whether it was sent again after that, and with what attempt this was acknowledged.
+    /// Whether it was sent again after that, and the number of the attempt that was acknowledged.
     duplicated: bool,
     duplicate_acknowledged: Option<u32>,
-    /// Of all attempts, and of those of the duplicate.
+    /// One for each attempt, those of the duplicate included.
     answers: Vec<Answer>,
 }
 
 #[derive(Serialize)]
 struct Answer {
-    /// `None`: no answer came.
+    /// `None`: there was no response.
     status: Option<u16>,
     milliseconds: u128,
-    /// What a refusal says, or why there is no answer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    words: Option<String>,
+    /// The status with the code and pointer of a refusal, or why there was no response.
+    words: String,
+}
+
+impl Answer {
+    fn hint(&self) -> &'static str {
+        match self.status {
+            None => "is the app running at this address?",
+            Some(300..=399) => "use the final URL",
+            Some(401) => "is --token the app's secret?",
+            Some(403) => "does the app accept this sender, and account 2?",
+            Some(404 | 405) => "is the path that of the webhook?",
+            Some(_) => "see the app's log",
+        }
+    }
 }
 
 impl Provider<'_> {
-    /// Waits until it is time for an event.
-    async fn turn(&self, number: u64) -> u64 {
-        if let Some(rate) = self.options.rate {
-            // Precise enough for any number of events that somebody waits for.
-            #[allow(clippy::cast_precision_loss)]
-            let seconds = number as f64 / rate.get() as f64;
-            sleep_until(self.start + Duration::from_secs_f64(seconds)).await;
-        }
-        number
-    }
-
     async fn deliver(&self, number: u64) -> Delivery {
+        if let Some(rate) = self.options.rate {
+            sleep_until(self.start + Duration::from_secs(number) / rate.get()).await;
+        }
         let (id, event) = new_event(number, &self.random);
         let corrupt = self.random.happens("corrupt", number, self.options.corrupt);
-        let mut delivery = Delivery {
-            id,
-            event,
-            corrupt: corrupt.then(String::new),
-            acknowledged: None,
-            duplicated: false,
-            duplicate_acknowledged: None,
-            answers: Vec::new(),
-        };
-        delivery.acknowledged = self.attempt(&mut delivery, 1).await;
+        let corrupt = corrupt.then(String::new);
+        let mut delivery = Delivery { id, event, corrupt, ..Delivery::default() };
+        delivery.acknowledged = self.attempt(&mut delivery, number, 1).await;
         if let Some(attempt) = delivery.acknowledged {
             delivery.duplicated = self.random.happens("duplicate", number, self.options.duplicate);
             if delivery.duplicated {
                 // A provider that lost the 200 goes on with the next attempt.
                 let next = ATTEMPTS.min(attempt + 1);
-                delivery.duplicate_acknowledged = self.attempt(&mut delivery, next).await;
+                delivery.duplicate_acknowledged = self.attempt(&mut delivery, number, next).await;
             }
         }
         delivery
     }
 
-    /// Tries until the host acknowledges, and says at which attempt; or the attempts are used up.
-    async fn attempt(&self, delivery: &mut Delivery, first: u32) -> Option<u32> {
+    /// Sends until the app acknowledges, and returns the number of that attempt; or all attempts fail.
+    async fn attempt(&self, delivery: &mut Delivery, number: u64, first: u32) -> Option<u32> {
         let mut backoff = self.options.backoff;
         for attempt in first..=ATTEMPTS {
             if attempt > first {
-                sleep(backoff).await;
-                backoff = backoff.saturating_mul(2);
+                sleep(Duration::from_secs_f64(backoff)).await;
+                backoff *= 2.0;
             }
-            // The id stays: by it the host knows that this is the same event.
+            // The id stays the same: it shows the app that this is the same event.
             delivery.event["attempt_number"] = json!(attempt);
             let mut body = delivery.event.to_string().into_bytes();
             if let Some(corrupt) = &mut delivery.corrupt {
-                // Content-Length is that of the rest: the request is whole, the JSON in it is not.
-                body.truncate(body.len() - CUT_OFF);
+                // The request is whole, its JSON is not; and its id is still there.
+                body.truncate(body.len() - 16);
                 *corrupt = BASE64_STANDARD.encode(&body);
             }
+            let disconnects =
+                attempt == 1 && self.random.happens("disconnect", number, self.options.disconnect);
             let start = Instant::now();
-            let (status, words) = match self.post(body).await {
-                Ok((status, words)) => (Some(status.as_u16()), words),
-                Err(error) => (None, Some(format!("{error:#}"))),
+            let (status, words) = match self.post(body, disconnects).await {
+                Ok((status, words)) => (Some(status), words),
+                Err(error) => (None, format!("{error:#}")),
             };
-            let milliseconds = start.elapsed().as_millis();
-            delivery.answers.push(Answer { status, milliseconds, words });
-            if status.is_some_and(|status| (200..300).contains(&status)) {
+            let answer = Answer { status, milliseconds: start.elapsed().as_millis(), words };
+            let is_acknowledged = matches!(status, Some(200..300));
+            if !is_acknowledged && !disconnects {
+                static FIRST: Once = Once::new();
+                let report = || eprintln!("Not acknowledged: {} ({})", answer.words, answer.hint());
+                FIRST.call_once(|| self.bar.suspend(report));
+            }
+            delivery.answers.push(answer);
+            if is_acknowledged {
                 return Some(attempt);
             }
         }
         None
     }
 
-    /// One attempt: the status, and what the problem details say.
-    async fn post(&self, body: Vec<u8>) -> anyhow::Result<(StatusCode, Option<String>)> {
-        let mut request = Request::post(&self.options.url)
-            .header(CONTENT_TYPE, "application/json")
+    /// One attempt: the status, alone and with what the problem details say.
+    async fn post(&self, mut body: Vec<u8>, disconnects: bool) -> anyhow::Result<(u16, String)> {
+        let length = body.len();
+        // The app waits for the second half until the connection ends with the exchange.
+        let patience = if disconnects { Duration::from_millis(50) } else { RESPONSE_TIMEOUT };
+        body.truncate(if disconnects { length / 2 } else { length });
+        let mut request = Request::post(&self.url)
+            .header("content-type", "application/json")
+            .header("content-length", length)
             .body(Full::from(body))?;
-        self.options.credential.apply_to(&mut request);
+        self.credential.apply_to(&mut request);
 
         let exchange = async {
             let (head, body) = self.client.request(request).await?.into_parts();
             // Read to its end, so that the connection can be used again.
-            let body = Limited::new(body, ANSWER_LIMIT).collect().await;
+            let body = Limited::new(body, RESPONSE_LIMIT).collect().await;
             anyhow::Ok((head, body.map(Collected::to_bytes).unwrap_or_default()))
         };
-        let Ok(answer) = timeout(PATIENCE, exchange).await else {
-            bail!("no answer in {} s", PATIENCE.as_secs());
-        };
-        let (head, body) = answer.context("no answer")?;
-        let kind = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !kind.is_some_and(|kind| kind.starts_with("application/problem+json")) {
-            return Ok((head.status, None));
-        }
+        let response = timeout(patience, exchange).await;
+        let response = response.with_context(|| format!("no response in {patience:?}"))?;
+        let (head, body) = response.context("no response")?;
+        let status = head.status.as_u16();
+        let mut words = status.to_string();
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
-        let words = ["code", "pointer"].iter().filter_map(|name| problem[name].as_str());
-        // Escaped: what a host answers must not steer the terminal.
-        let words: Vec<_> = words.map(|word| word.escape_debug().to_string()).collect();
-        Ok((head.status, Some(words.join(" "))))
+        for word in ["code", "pointer"].iter().filter_map(|name| problem[name].as_str()) {
+            // Escaped: a response must not control the terminal.
+            words.push(' ');
+            words.extend(word.escape_debug());
+        }
+        Ok((status, words))
     }
 }
 
-/// The standard library's only randomness: it saves a crate, and is enough for a stand-in.
+/// The standard library's only source of randomness: it avoids a crate, and is enough for a stand-in.
 struct Random(u64);
 
 impl Random {
@@ -281,11 +291,11 @@ impl Random {
     }
 }
 
-/// The contract's example as an event of its own: with a new id, phone number and request.
+/// The contract's example with a new id, phone number and request.
 fn new_event(number: u64, random: &Random) -> (String, Value) {
     let [high, low] = ["high", "low"].map(|half| u128::from(random.of(half, number)));
     let id = Builder::from_random_bytes(((high << 64) | low).to_be_bytes()).into_uuid().to_string();
-    // Counted from a random start, so that no two of a run are alike.
+    // Counted from a random start, so that no two of a run are the same.
     let serial = (random.of("start", 0) % 100_000_000 + number) % 100_000_000;
 
     let mut event: Value =
@@ -306,7 +316,7 @@ struct Summary {
     /// In milliseconds, of all attempts.
     slowest: u128,
     took: Duration,
-    /// The first of the lost ones: a long run against a dead host must not fill the memory.
+    /// The first of the lost events: a long run against a dead app must not fill the memory.
     listed: Vec<String>,
 }
 
@@ -324,17 +334,9 @@ impl Summary {
         self.lost += 1;
         if self.listed.len() < LISTED {
             let which = if delivery.duplicated { "the duplicate: " } else { "" };
-            let last = delivery.answers.last().map(Answer::to_string).unwrap_or_default();
+            let last = delivery.answers.last().map(|answer| &*answer.words).unwrap_or_default();
             self.listed.push(format!("{}  {which}{last}", delivery.id));
         }
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let status = self.status.map(|status| status.to_string());
-        let parts: Vec<_> = status.iter().chain(&self.words).map(String::as_str).collect();
-        f.write_str(&parts.join(" "))
     }
 }
 
@@ -343,7 +345,7 @@ impl fmt::Display for Summary {
         let Self { delivered, duplicates, retried, lost, slowest, took, listed } = self;
         writeln!(f, "delivered        {delivered}\nduplicates sent  {duplicates}")?;
         writeln!(f, "retried          {retried}\nlost             {lost}")?;
-        writeln!(f, "slowest answer   {slowest} ms\nseconds          {:.3}", took.as_secs_f64())?;
+        writeln!(f, "slowest response {slowest} ms\nseconds          {:.3}", took.as_secs_f64())?;
         for event in listed {
             writeln!(f, "  {event}")?;
         }
@@ -354,106 +356,94 @@ impl fmt::Display for Summary {
     }
 }
 
+#[derive(Default)]
 struct Options {
-    url: Uri,
-    credential: Credential,
-    count: NonZeroU64,
-    concurrency: NonZeroUsize,
-    rate: Option<NonZeroU64>,
-    /// In percent of the events.
+    count: Option<NonZeroU64>,
+    concurrency: Option<NonZeroUsize>,
+    rate: Option<NonZeroU32>,
+    /// In percent of the events, as the next two.
     duplicate: f64,
+    disconnect: f64,
     corrupt: f64,
     reconnect: bool,
-    backoff: Duration,
+    /// In seconds.
+    backoff: f64,
     seed: Option<u64>,
-    report: Option<PathBuf>,
+    report: Option<File>,
 }
 
-impl Options {
-    /// `None` is a call for help.
-    fn from_env() -> Result<Option<Self>, lexopt::Error> {
-        use lexopt::prelude::*;
+type Arguments = (Uri, Credential, Options);
 
-        let (mut url, mut credential, mut count) = (None, None, NonZeroU64::MIN);
-        let (mut concurrency, mut rate) = (NonZeroUsize::MIN, None);
-        let (mut duplicate, mut corrupt, mut backoff) = (0.0, 0.0, Duration::from_secs(1));
-        let (mut reconnect, mut seed, mut report) = (false, None, None);
-        let mut arguments = lexopt::Parser::from_env();
-        while let Some(argument) = arguments.next()? {
-            match argument {
-                Value(value) if url.is_none() => url = Some(http_url(&value.string()?)?),
-                Long("token") => {
-                    let secret = arguments.value()?.string()?;
-                    // The same check that the host's side makes: a secret that could never match.
-                    let token = Credential::token(secret);
-                    credential = Some(token.map_err(|error| format!("--token: {error}"))?);
-                }
-                Long("count") => count = whole_number(&mut arguments, "--count")?,
-                Long("concurrency") => concurrency = whole_number(&mut arguments, "--concurrency")?,
-                Long("rate") => rate = Some(whole_number(&mut arguments, "--rate")?),
-                Long("duplicate") => duplicate = percent(&mut arguments, "--duplicate")?,
-                Long("corrupt") => corrupt = percent(&mut arguments, "--corrupt")?,
-                Long("reconnect") => reconnect = true,
-                Long("backoff") => {
-                    let seconds = arguments.value()?.parse().ok();
-                    backoff = seconds
-                        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                        .ok_or("--backoff takes seconds, such as 0.5")?;
-                }
-                Long("seed") => {
-                    let number = arguments.value()?.parse();
-                    seed = Some(number.map_err(|_| "--seed takes a whole number")?);
-                }
-                Long("report") => report = Some(arguments.value()?.into()),
-                Short('h') | Long("help") => return Ok(None),
-                other => return Err(other.unexpected()),
+/// `None` is a call for help.
+fn arguments() -> Result<Option<Arguments>, Error> {
+    use lexopt::prelude::{Long, Short, Value, ValueExt};
+
+    const COUNT: &str = "a whole number from 1";
+    const PERCENT: (&str, f64) = ("a percentage, such as 5", 100.0);
+    const SECONDS: (&str, f64) = ("seconds, such as 0.5", 1e6);
+
+    let (mut url, mut credential) = (None, None);
+    let mut options = Options { backoff: 1.0, ..Options::default() };
+    let mut args = Parser::from_env();
+    while let Some(argument) = args.next()? {
+        match argument {
+            Value(value) if url.is_none() => url = Some(http_url(&value.string()?)?),
+            Long("token") => {
+                // The same check as the app's: a secret that could never match is an error.
+                let token = Credential::token(args.value()?.string()?);
+                credential = Some(token.map_err(|error| format!("--token: {error}"))?);
             }
+            Long("count") => options.count = Some(parse(&mut args, "--count", COUNT)?),
+            Long("concurrency") => {
+                options.concurrency = Some(parse(&mut args, "--concurrency", COUNT)?);
+            }
+            Long("rate") => options.rate = Some(parse(&mut args, "--rate", COUNT)?),
+            Long("duplicate") => options.duplicate = number(&mut args, "--duplicate", PERCENT)?,
+            Long("disconnect") => options.disconnect = number(&mut args, "--disconnect", PERCENT)?,
+            Long("corrupt") => options.corrupt = number(&mut args, "--corrupt", PERCENT)?,
+            Long("reconnect") => options.reconnect = true,
+            Long("backoff") => options.backoff = number(&mut args, "--backoff", SECONDS)?,
+            Long("seed") => options.seed = Some(parse(&mut args, "--seed", "a whole number")?),
+            Long("report") => {
+                let path = args.value()?;
+                let file =
+                    File::create(&path).map_err(|error| format!("--report {path:?}: {error}"));
+                options.report = Some(file?);
+            }
+            Short('h') | Long("help") => return Ok(None),
+            other => return Err(other.unexpected()),
         }
-        Ok(Some(Self {
-            url: url.ok_or("the URL is missing")?,
-            credential: credential.ok_or("--token is missing")?,
-            count,
-            concurrency,
-            rate,
-            duplicate,
-            corrupt,
-            reconnect,
-            backoff,
-            seed,
-            report,
-        }))
     }
+    let url = url.ok_or("the URL is missing")?;
+    let credential = credential.ok_or("--token is missing")?;
+    Ok(Some((url, credential, options)))
 }
 
-fn whole_number<N: FromStr>(
-    arguments: &mut lexopt::Parser,
-    name: &str,
-) -> Result<N, lexopt::Error> {
-    let value = arguments.value()?;
-    let number = value.to_str().and_then(|value| value.parse().ok());
-    number.ok_or_else(|| format!("{name} takes a whole number from 1").into())
+/// The value of an option. An error does not contain it: it may be the secret.
+fn parse<T: FromStr>(args: &mut Parser, name: &str, what: &str) -> Result<T, Error> {
+    let value = args.value()?;
+    let value = value.to_str().and_then(|value| value.parse().ok());
+    value.ok_or_else(|| format!("{name} takes {what}").into())
 }
 
-/// All of them, unless there is a `=PERCENT`.
-fn percent(arguments: &mut lexopt::Parser, name: &str) -> Result<f64, lexopt::Error> {
-    let Some(value) = arguments.optional_value() else { return Ok(100.0) };
-    let percent = value.to_str().and_then(|value| value.parse().ok());
-    let percent = percent.filter(|percent| (0.0..=100.0).contains(percent));
-    percent.ok_or_else(|| format!("{name} takes percent, such as {name}=5").into())
+fn number(args: &mut Parser, name: &str, (what, max): (&str, f64)) -> Result<f64, Error> {
+    let value = parse(args, name, what)?;
+    let is_in_range = (0.0..=max).contains(&value);
+    is_in_range.then_some(value).ok_or_else(|| format!("{name} takes {what}").into())
 }
 
-/// No TLS: a stand-in runs beside the host, behind whatever ends TLS in front of it.
-fn http_url(url: &str) -> Result<Uri, lexopt::Error> {
+/// Without TLS: this runs beside the app, behind whatever terminates TLS in front of it.
+fn http_url(url: &str) -> Result<Uri, Error> {
     let url = url.parse().ok().filter(|url: &Uri| url.scheme_str() == Some("http"));
-    url.ok_or("the URL must be http://HOST:PORT/PATH; https is not supported".into())
+    url.ok_or("the URL must start with http:// (https is not supported)".into())
 }
 
 /// An argument in the wrong place may be the secret, so none is repeated.
-fn without_values(error: &lexopt::Error) -> String {
+fn without_values(error: &Error) -> String {
     match error {
-        lexopt::Error::UnexpectedArgument(_) => "more than one URL".to_owned(),
-        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
-        lexopt::Error::NonUnicodeValue(_) => "an argument is not UTF-8".to_owned(),
+        Error::UnexpectedArgument(_) => "more than one URL".to_owned(),
+        Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        Error::NonUnicodeValue(_) => "an argument is not UTF-8".to_owned(),
         other => other.to_string(),
     }
 }

@@ -4,8 +4,9 @@
 //! Lines that the webhook adds to the app's `main` are marked with `+`.
 //!
 //! It also shows a rotation of the secret (`WEBHOOK_SECRET_OLD`), a check of the source address
-//! (`WEBHOOK_SOURCES`, a list of addresses), and how unreadable deliveries are put aside.
-//! `BIND_ADDR` is `127.0.0.1:3000` and `DATA_DIR` is `data` unless set.
+//! (`WEBHOOK_SOURCES`, addresses with commas between), and dead letters. `BIND_ADDR` is
+//! `127.0.0.1:3000` unless set. `DATA_DIR`, `data` unless set, gets a file for each opt-out in
+//! `unsubscribed`, with the number at `/data/phone`, and one for each refused body in `refused`.
 
 use std::{
     collections::BTreeSet,
@@ -13,20 +14,24 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     io::{self, IsTerminal, Write},
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use anyhow::Context;
 use axum::{
     Router,
-    extract::{ConnectInfo, State},
-    http::request::Parts,
+    extract::{ConnectInfo, Request, State},
+    http::{StatusCode, request::Parts},
+    middleware::{self, Next},
+    response::Response,
     routing::{get, post},
 };
+use serde_json::json;
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tower_http::trace::TraceLayer;
 use unsubscribe_webhook::{
-    Authenticated, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
+    Authenticated, Code, Credential, Received, Rejection, ServerError, UnsubscribeEvent,
+    WebhookAuth,
 };
 
 /// The state that the app had before.
@@ -37,36 +42,36 @@ struct App {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).init();
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
     let data = PathBuf::from(env::var_os("DATA_DIR").unwrap_or_else(|| "data".into()));
-    for folder in ["unsubscribed", "unreadable"] {
-        fs::create_dir_all(data.join(folder)).context("DATA_DIR")?; // +
-    }
+    let app = App { data };
+    app.prepare_folders().context("DATA_DIR must be a folder that can be written")?; // +
 
     let webhooks = Router::new()
         .route("/ping", post(async || "pong"))
         .route("/unsubscribe", post(unsubscribed).layer(webhook_auth()?)); // +
-    let app = Router::new()
+    let router = Router::new()
         .route("/health", get(async || "ok"))
         .nest("/webhooks", webhooks)
+        .layer(middleware::from_fn(log_not_found)) // +
         .layer(TraceLayer::new_for_http())
-        .with_state(App { data });
+        .with_state(app);
 
     let address = setting("BIND_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address).await.context(address)?;
     println!("Listening on  http://{}", listener.local_addr()?);
     // + `ConnectInfo` is there only if the app is served like this.
-    axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await?;
+    axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 
-/// Who may deliver: one of two secrets, from one of a few addresses. The layer stands on its own
-/// route, so that no other route of the app is locked.
+/// Accepts one of two secrets, from one of a few addresses. The layer is on its own route, so that
+/// the app's other routes stay open.
 fn webhook_auth() -> anyhow::Result<WebhookAuth> {
     let secret = setting("WEBHOOK_SECRET")?.context("WEBHOOK_SECRET is not set")?;
     let mut auth = WebhookAuth::try_new(secret).context("WEBHOOK_SECRET")?;
-    // While the secret is rotated both are right; the log tells when the old one is out of use.
+    // During a rotation both match; the log shows when the old one is out of use.
     if let Some(old) = setting("WEBHOOK_SECRET_OLD")? {
         auth = auth.or(Credential::token(old).context("WEBHOOK_SECRET_OLD")?);
     }
@@ -81,61 +86,93 @@ fn webhook_auth() -> anyhow::Result<WebhookAuth> {
     Ok(auth)
 }
 
-/// A setting that cannot be read must not pass for one that is absent, nor be printed.
+/// A setting that is not UTF-8 must not count as absent, nor be printed.
 fn setting(name: &str) -> anyhow::Result<Option<String>> {
-    let value = env::var_os(name).map(|value| value.into_string().ok());
-    value.map(|value| value.with_context(|| format!("{name} is not UTF-8"))).transpose()
+    env::var_os(name)
+        .map(|value| value.into_string().ok().with_context(|| name.to_owned()))
+        .transpose()
 }
 
-/// The address of the connection's other end. Behind a proxy that is the proxy: then take the
-/// header that your proxy sets, and only if nobody can reach the app past the proxy.
+/// The client's address. Behind a proxy it is the proxy's: then check the header that your proxy
+/// sets on every request, if no client can bypass the proxy.
 fn source(head: &Parts) -> Option<IpAddr> {
     let ConnectInfo(peer) = head.extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(peer.ip().to_canonical())
 }
 
-/// `Result`, so that an authentic body which cannot be read is kept for a person to look at: the
-/// provider gives up on it after four attempts.
-async fn unsubscribed(
-    State(app): State<App>,
-    proof: Authenticated,
-    event: Result<UnsubscribeEvent, Rejection>,
-) -> Result<Received, ServerError> {
-    if proof.credential() > 0 {
-        tracing::warn!("a delivery came with the old secret");
+/// A mistyped URL in the dashboard loses every opt-out, so the log must show it (without the query).
+async fn log_not_found(request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let response = next.run(request).await;
+    let status = response.status();
+    let is_not_found = [StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED].contains(&status);
+    if is_not_found && path.starts_with("/webhooks") {
+        tracing::warn!(status = status.as_u16(), path, "No handler for a webhook.");
     }
-    match event {
-        Ok(event) => {
-            let file = app.data.join("unsubscribed").join(event.id.to_string());
-            let event = serde_json::to_vec(&event)?;
-            spawn_blocking(move || store(&file, &event)).await??;
-            Ok(Received)
-        }
-        // Another of the account's events: acknowledged, or it would be sent four times.
-        Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
-        Err(rejection) => {
-            if let Some(body) = rejection.body().cloned() {
-                // Named by its content: what comes again is kept once. (The attempts of a delivery
-                // differ in `attempt_number`, if they can be read so far.)
-                let mut hasher = DefaultHasher::new();
-                body.hash(&mut hasher);
-                let file = app.data.join("unreadable").join(format!("{:016x}", hasher.finish()));
-                spawn_blocking(move || store(&file, &body)).await??;
-            }
-            Err(rejection)? // answers as itself: 400 or 403
-        }
-    }
+    response
 }
 
-/// Writes a file that is either whole or not there, and on the disk before this returns.
-fn store(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(file);
-    let mut unfinished = tempfile::NamedTempFile::new_in(folder)?;
-    unfinished.write_all(bytes)?;
-    unfinished.as_file().sync_all()?;
-    unfinished.persist(file)?;
-    // The name is on the disk only when its folder is; Windows opens no folders.
-    #[cfg(unix)]
-    fs::File::open(folder)?.sync_all()?;
-    Ok(())
+/// `Result`, because a refused body may still contain an opt-out: the provider gives up on it after
+/// four attempts.
+async fn unsubscribed(
+    State(app): State<App>,
+    authenticated: Authenticated,
+    event: Result<UnsubscribeEvent, Rejection>,
+) -> Result<Received, ServerError> {
+    if authenticated.credential_index() > 0 {
+        tracing::warn!("A delivery has the old secret.");
+    }
+    match event {
+        Ok(event) => app.store("unsubscribed", serde_json::to_vec(&event)?).await?,
+        // Another of the account's events: acknowledged, or it would be sent four times.
+        Err(rejection) if rejection.code() == Code::OtherEvent => {}
+        Err(rejection) => {
+            if let Some(body) = rejection.body() {
+                app.store("refused", body.to_vec()).await?;
+            }
+            let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
+            let data = json!({ "phone": opt_out.phone, "user_id": opt_out.user_id });
+            let event = json!({ "id": opt_out.id, "data": data });
+            app.store("unsubscribed", event.to_string().into_bytes()).await?;
+            return Err(rejection.kept().into());
+        }
+    }
+    Ok(Received)
+}
+
+impl App {
+    /// Fails at start-up rather than on each delivery.
+    fn prepare_folders(&self) -> io::Result<()> {
+        // What a crash has left there was not acknowledged.
+        match fs::remove_dir_all(self.data.join("unfinished")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        for folder in ["unfinished", "unsubscribed", "refused"] {
+            let folder = self.data.join(folder);
+            fs::create_dir_all(&folder)?;
+            let mut probe = tempfile::tempfile_in(folder)?;
+            probe.write_all(b"?")?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file that is either whole or absent, and is on the disk when this returns. It is
+    /// named by its content, so that a repeated delivery is stored once and no other one is replaced.
+    async fn store(&self, folder: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let (unfinished, folder) = (self.data.join("unfinished"), self.data.join(folder));
+        spawn_blocking(move || {
+            let mut hasher = DefaultHasher::new();
+            bytes.hash(&mut hasher);
+            let mut file = tempfile::NamedTempFile::new_in(unfinished)?;
+            file.write_all(&bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(folder.join(format!("{:016x}", hasher.finish())))?;
+            // The name is on the disk only when its folder is; Windows opens no folders.
+            #[cfg(unix)]
+            fs::File::open(folder)?.sync_all()?;
+            Ok(())
+        })
+        .await?
+    }
 }

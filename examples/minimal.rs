@@ -1,45 +1,64 @@
-//! The smallest host, in both forms: `WEBHOOK_SECRET=… cargo run --example minimal`.
+//! The smallest app, with two forms of a handler: `WEBHOOK_SECRET=… cargo run --example minimal`.
 
 use axum::{Router, routing::post};
-use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{
+    Code, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
+};
 
-// For an account that sends `phone.unsubscribe` to this address and nothing else.
-async fn unsubscribed(event: UnsubscribeEvent) -> Result<Received, ServerError> {
-    suppression_list::add(&event.data.phone).await?;
+// The shortest form. `None` is an event of another kind: by default the provider sends all events of
+// an account to the same URL, each one up to four times until it is acknowledged.
+async fn shortest(event: Option<UnsubscribeEvent>) -> Result<Received, ServerError> {
+    if let Some(event) = event {
+        suppression_list::add(&event.data.phone).await?;
+    }
     Ok(Received)
 }
 
-// For an account whose other events come here too, the provider's default: a refused one would be
-// sent four times, so they are acknowledged.
-async fn any_event(event: Option<UnsubscribeEvent>) -> Result<Received, ServerError> {
-    let Some(event) = event else { return Ok(Received) };
-    suppression_list::add(&event.data.phone).await?;
+// The form that loses no opt-out: a body that breaks the contract is still refused with 400, but its
+// phone number is stored if it can be read.
+async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
+    match event {
+        Ok(event) => suppression_list::add(&event.data.phone).await?,
+        Err(rejection) if rejection.code() == Code::OtherEvent => {}
+        Err(rejection) => {
+            let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
+            suppression_list::add(&opt_out.phone).await?;
+            return Err(rejection.kept().into());
+        }
+    }
     Ok(Received)
+}
+
+fn app(credential: Credential) -> Router {
+    Router::new()
+        .route("/webhooks/shortest", post(shortest))
+        .route("/webhooks/unsubscribe", post(unsubscribed))
+        .layer(WebhookAuth::from_credential(credential))
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Without a subscriber, nobody sees why a delivery was refused or failed.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let secret = std::env::var("WEBHOOK_SECRET").map_err(|_| "WEBHOOK_SECRET is not set")?;
-    let auth = WebhookAuth::try_new(secret)?;
-    let app = Router::new()
-        .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth.clone()))
-        .route("/webhooks/lox24", post(any_event).layer(auth));
+    let app = app(Credential::token(secret)?);
     let address = std::env::var("BIND_ADDR").unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;
     println!("Listening on  http://{}", listener.local_addr()?);
     Ok(axum::serve(listener, app).await?)
 }
 
-// Your business logic: a file here. It returns once the number is safe, for 200 means done. A line
-// begins with its break, so that one which a full disk cut off does not spoil the next.
+// Your business logic; here, a file. It returns once the number is on the disk, because a 200 means
+// that the provider forgets the event.
 mod suppression_list {
     use tokio::{fs::OpenOptions, io::AsyncWriteExt};
 
     pub(crate) async fn add(phone: &str) -> std::io::Result<()> {
         let mut list =
             OpenOptions::new().create(true).append(true).open("unsubscribed.txt").await?;
+        // The line break comes first: if a full disk cuts a line short, the next one is still whole.
         list.write_all(format!("\n{phone:?}").as_bytes()).await?;
-        list.flush().await?; // tokio tells of a failed write only here
+        list.flush().await?; // tokio reports a failed write only here
         list.sync_all().await
     }
 }

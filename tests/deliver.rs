@@ -1,4 +1,4 @@
-//! The stand-in for the provider, `examples/deliver.rs`, as a process against a host on a socket.
+//! The stand-in for the provider, `examples/deliver.rs`, as a process against an app on the network.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,7 +9,8 @@ mod socket;
 use std::{
     collections::HashSet,
     future::ready,
-    process::{Command, Output},
+    io::{BufRead, BufReader},
+    process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU32, Ordering},
@@ -144,7 +145,7 @@ async fn doubles_the_pause_after_each_attempt() {
 async fn a_duplicate_is_the_same_event_again() {
     let host = Host::start(|_| 200).await;
 
-    let run = host.deliver(&["--count", "3", "--duplicate"]).await;
+    let run = host.deliver(&["--count", "3", "--duplicate", "100"]).await;
 
     run.assert_exit(0);
     run.assert_figures([3, 3, 0, 0], "");
@@ -155,7 +156,7 @@ async fn a_duplicate_is_the_same_event_again() {
 async fn a_duplicate_follows_even_on_the_last_attempt() {
     let host = Host::start(|event| if event.attempt_number < Some(4) { 500 } else { 200 }).await;
 
-    let run = host.deliver(&["--duplicate", "--backoff", "0.01"]).await;
+    let run = host.deliver(&["--duplicate", "100", "--backoff", "0.01"]).await;
 
     run.assert_exit(0);
     run.assert_figures([1, 1, 1, 0], "");
@@ -166,7 +167,7 @@ async fn a_duplicate_follows_even_on_the_last_attempt() {
 async fn a_host_that_refuses_duplicates_is_told() {
     let host = Host::start(|event| if event.attempt_number > Some(1) { 500 } else { 200 }).await;
 
-    let run = host.deliver(&["--duplicate", "--backoff", "0.01"]).await;
+    let run = host.deliver(&["--duplicate", "100", "--backoff", "0.01"]).await;
 
     run.assert_exit(1);
     host.assert_attempts(&[&[1, 2, 3, 4]]);
@@ -178,15 +179,59 @@ async fn a_host_that_refuses_duplicates_is_told() {
 async fn a_corrupt_body_is_refused_four_times() {
     let host = Host::start(|_| 200).await;
 
-    let run = host.deliver(&["--corrupt", "--duplicate", "--backoff", "0.01"]).await;
+    let run = host.deliver(&["--corrupt", "100", "--duplicate", "100", "--backoff", "0.01"]).await;
 
     run.assert_exit(1);
     assert_eq!(host.statuses(), [400; 4]);
     run.assert_figures_and([0, 0, 0, 1], "  400 not_json\n");
 }
 
+/// The app gets half a request, refuses it, and receives the event by the retry.
 #[tokio::test]
-async fn a_share_of_the_events_is_duplicated_or_cut_off() {
+async fn a_connection_that_breaks_at_the_first_attempt_is_a_retry() {
+    let host = Host::start(|_| 200).await;
+
+    let run = host.deliver(&["--count", "2", "--disconnect", "100", "--backoff", "0.01"]).await;
+
+    run.assert_exit(0);
+    run.assert_figures([2, 0, 2, 0], "");
+    run.assert_stderr("");
+    host.assert_attempts(&[&[2], &[2]]);
+    let mut statuses = host.statuses();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 400, 400]);
+}
+
+#[tokio::test]
+async fn prints_the_first_failure_at_once_with_a_hint() {
+    for (status, hint) in [
+        (302, "302 (use the final URL)"),
+        (401, "401 (is --token the app's secret?)"),
+        (403, "403 (does the app accept this sender, and account 2?)"),
+        (404, "404 (is the path that of the webhook?)"),
+        (500, "500 (see the app's log)"),
+    ] {
+        let host = Host::start(move |_| status).await;
+
+        let run = host.deliver(&["--count", "2", "--backoff", "0"]).await;
+
+        run.assert_exit(1);
+        run.assert_stderr(&format!("Not acknowledged: {hint}\n"));
+    }
+    let mut child = Command::new(program("deliver"))
+        .args(["http://127.0.0.1:1/", "--token", SECRET, "--backoff", "60"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(line.ends_with("(is the app running at this address?)\n"), "{line}");
+}
+
+#[tokio::test]
+async fn a_share_of_the_events_is_duplicated_or_cut_short() {
     let host = Host::start(|_| 200).await;
 
     let shares = ["--duplicate=20", "--corrupt=10", "--seed", "7"];
@@ -311,11 +356,11 @@ async fn a_report_tells_what_became_of_each_event() {
         assert_eq!(sent.unwrap(), event[1]);
     }
 
-    host.deliver(&[&["--corrupt"], &to_report[..]].concat()).await.assert_exit(1);
+    host.deliver(&[&["--corrupt", "100"], &to_report[..]].concat()).await.assert_exit(1);
     let [line] = &*lines() else { panic!("one event is one line") };
     assert!(line["acknowledged"].is_null());
     assert_eq!(statuses(line), [400; 4]);
-    assert_eq!(line["answers"][0]["words"], "not_json");
+    assert_eq!(line["answers"][0]["words"], "400 not_json");
     let body = BASE64_STANDARD.decode(line["corrupt"].as_str().unwrap()).unwrap();
     let whole = line["event"].to_string().into_bytes();
     assert_eq!(body, whole[..whole.len() - 16]);
@@ -355,11 +400,11 @@ async fn a_connection_that_breaks_is_an_attempt() {
 
     run.assert_exit(1);
     assert_eq!(*accepted.lock().unwrap(), 4);
-    run.assert_figures_and([0, 0, 0, 1], "  no answer: ");
+    run.assert_figures_and([0, 0, 0, 1], "  no response: ");
 }
 
 #[tokio::test]
-async fn wrong_usage_says_what_is_wrong_and_how_to_call_it() {
+async fn wrong_usage_says_what_is_wrong() {
     let url = "http://127.0.0.1:9/";
     for (arguments, fault) in [
         (&[][..], "the URL is missing"),
@@ -368,21 +413,25 @@ async fn wrong_usage_says_what_is_wrong_and_how_to_call_it() {
         (&[url, "--token"], "missing argument for option '--token'"),
         (&[url, "--token", ""], "--token: the secret is empty"),
         (&[url, "--token", "s3cr3t-of-the-dashboard\n"], "--token: the secret ends with a line"),
-        (&["/webhooks", "--token", SECRET], "the URL must be http://HOST:PORT/PATH"),
-        (&["https://example.com/", "--token", SECRET], "https is not supported"),
+        (&["/webhooks", "--token", SECRET], "the URL must start with http://"),
+        (&["127.0.0.1:3000/webhooks", "--token", SECRET], "the URL must start with http://"),
+        (&["https://x.com/", "--token", SECRET], "the URL must start with http:// (https is not"),
         (&[url, "--token", SECRET, "--count", "0"], "--count takes a whole number from 1"),
         (&[url, "--token", "x", "--count", SECRET], "--count takes a whole number from 1"),
         (&[url, "--token", SECRET, "--backoff", "-1"], "--backoff takes seconds"),
         (&[url, "--token", "x", "--backoff", SECRET], "--backoff takes seconds"),
         (&[url, "--token", SECRET, "--backof", "1"], "invalid option '--backof'"),
         (&[url, SECRET], "more than one URL"),
-        (&[SECRET, url], "the URL must be http://HOST:PORT/PATH"),
-        (&[url, "--duplicate=s3cr3t-of-the-dashboard"], "--duplicate takes percent"),
-        (&[url, "--corrupt=101"], "--corrupt takes percent, such as --corrupt=5"),
-        (&[url, "--corrupt=NaN"], "--corrupt takes percent"),
+        (&[SECRET, url], "the URL must start with http://"),
+        (&[url, "--duplicate", SECRET], "--duplicate takes a percentage"),
+        (&[url, "--duplicate", "--count", "3"], "--duplicate takes a percentage, such as 5"),
+        (&[url, "--disconnect", "-1"], "--disconnect takes a percentage"),
+        (&[url, "--corrupt=101"], "--corrupt takes a percentage"),
+        (&[url, "--corrupt=NaN"], "--corrupt takes a percentage"),
         (&[url, "--concurrency", "0"], "--concurrency takes a whole number from 1"),
         (&[url, "--rate", SECRET], "--rate takes a whole number from 1"),
         (&[url, "--seed", SECRET], "--seed takes a whole number"),
+        (&[url, "--token", SECRET, "--report", "no/x"], "--report \"no/x\": No such file"),
     ] {
         let run = deliver(arguments).await;
 
@@ -390,9 +439,11 @@ async fn wrong_usage_says_what_is_wrong_and_how_to_call_it() {
         run.assert_stdout("");
         run.assert_never_says(SECRET);
         let stderr = run.stderr();
-        assert!(stderr.starts_with("deliver: "), "{arguments:?}: {stderr}");
-        assert!(stderr.contains(fault), "{arguments:?}: {stderr}");
-        assert!(stderr.contains("\nUsage: deliver URL --token SECRET"), "{arguments:?}: {stderr}");
+        let expected = format!("deliver: {fault}");
+        assert!(stderr.starts_with(&expected), "{arguments:?}: {stderr}");
+        // Alone, so that it does not scroll off a terminal.
+        assert!(stderr.ends_with("\nTry --help.\n"), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 2, "{arguments:?}: {stderr}");
     }
 }
 
@@ -408,8 +459,9 @@ async fn help_is_no_error() {
         "--count N ",
         "--concurrency N ",
         "--rate N ",
-        "--duplicate[=PERCENT] ",
-        "--corrupt[=PERCENT] ",
+        "--duplicate PERCENT ",
+        "--disconnect PERCENT ",
+        "--corrupt PERCENT ",
         "--reconnect ",
         "--backoff SECONDS ",
         "--seed N ",
@@ -417,6 +469,8 @@ async fn help_is_no_error() {
     ] {
         run.assert_stdout_has(&format!("\n  {option}"));
     }
+    let widest = run.stdout().lines().map(str::len).max();
+    assert!(widest <= Some(80) && run.stdout().lines().count() < 24, "{}", run.stdout());
 }
 
 fn distinct(events: &[UnsubscribeEvent], key: impl Fn(&UnsubscribeEvent) -> String) -> usize {
@@ -561,7 +615,7 @@ impl Run {
     fn figures(&self, [delivered, duplicates, retried, lost]: [u32; 4]) -> &str {
         let head = format!(
             "delivered        {delivered}\nduplicates sent  {duplicates}\n\
-             retried          {retried}\nlost             {lost}\nslowest answer   "
+             retried          {retried}\nlost             {lost}\nslowest response "
         );
         let (slowest, rest) = self.stdout().strip_prefix(&*head).unwrap().split_once('\n').unwrap();
         let (seconds, rest) = rest.split_once('\n').unwrap();
