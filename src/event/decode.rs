@@ -22,43 +22,37 @@ use crate::{AdditionalData, Code, Reason, Rejection, Unsubscribe, UnsubscribeEve
 /// Why a body is not an event. The texts are constants: they repeat no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DecodeError {
-    code: Code,
+    pub(super) code: Code,
     pointer: Option<&'static str>,
-    detail: &'static str,
+    expected: Option<&'static str>,
 }
 
 impl DecodeError {
-    pub(super) const NOT_JSON: Self =
-        Self { code: Code::NotJson, pointer: None, detail: "The body is not JSON in UTF-8." };
-    pub(super) const OTHER_EVENT: Self = Self {
-        code: Code::OtherEvent,
-        pointer: Some("/name"),
-        detail: "The event is not a phone.unsubscribe event.",
-    };
-
-    fn missing(pointer: &'static str) -> Self {
-        Self { code: Code::MissingField, pointer: Some(pointer), detail: "Missing field." }
+    pub(super) fn at(code: Code, pointer: &'static str) -> Self {
+        Self { pointer: Some(pointer), ..Self::from(code) }
     }
 
     fn invalid(pointer: &'static str, expected: &'static str) -> Self {
-        Self { code: Code::InvalidField, pointer: Some(pointer), detail: expected }
+        Self { expected: Some(expected), ..Self::at(Code::InvalidField, pointer) }
     }
+}
 
-    pub(super) fn duplicate(pointer: &'static str) -> Self {
-        Self { code: Code::DuplicateField, pointer: Some(pointer), detail: "Duplicate field." }
+impl From<Code> for DecodeError {
+    fn from(code: Code) -> Self {
+        Self { code, pointer: None, expected: None }
     }
 }
 
 impl From<DecodeError> for Rejection {
     fn from(error: DecodeError) -> Self {
-        Self::new(error.code, error.pointer, error.detail)
+        Self::at(error.code, error.pointer, error.expected)
     }
 }
 
 /// The event, or the fault where reading stopped: to be judged by
 /// [`RefusedBody::fault`](super::refused::RefusedBody::fault), which sees the whole body.
 pub(super) fn from_slice(body: &[u8]) -> Result<UnsubscribeEvent, DecodeError> {
-    let text = std::str::from_utf8(body).map_err(|_| DecodeError::NOT_JSON)?;
+    let text = std::str::from_utf8(body).map_err(|_| Code::NotJson)?;
     let note = Note::default();
     let mut json = serde_json::Deserializer::from_str(text.strip_prefix(BOM).unwrap_or(text));
     let event = Object(PhantomData).read(&mut json, &note);
@@ -74,11 +68,9 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let note = Note::default();
         Object(PhantomData).read(deserializer, &note).map_err(|_| {
-            let DecodeError { pointer, detail, .. } = note.fault();
-            match pointer {
-                Some(pointer) => Error::custom(format_args!("{pointer}: {detail}")),
-                None => Error::custom(detail),
-            }
+            let fault = Rejection::from(note.fault());
+            let pointer = fault.pointer().unwrap_or("/");
+            Error::custom(format_args!("{pointer}: {}", fault.detail()))
         })
     }
 }
@@ -97,7 +89,7 @@ impl Note {
         match (self.fault.get(), self.pointer.get()) {
             (Some(fault), _) => fault,
             // A body that is not an object has no `name`.
-            (None, "") => DecodeError::missing("/name"),
+            (None, "") => DecodeError::at(Code::MissingField, "/name"),
             (None, pointer) => DecodeError::invalid(pointer, self.expected.get()),
         }
     }
@@ -107,7 +99,7 @@ impl Note {
         &self,
         map: &mut A,
     ) -> Result<Option<K>, A::Error> {
-        map.next_key().inspect_err(|_| self.fault.set(Some(DecodeError::NOT_JSON)))
+        map.next_key().inspect_err(|_| self.fault.set(Some(Code::NotJson.into())))
     }
 
     /// Reads a field's value, which must be the first of its name.
@@ -120,7 +112,7 @@ impl Note {
         rule: R,
     ) -> Result<(), A::Error> {
         if slot.is_some() {
-            return Err(self.refuse(DecodeError::duplicate(pointer)));
+            return Err(self.refuse(DecodeError::at(Code::DuplicateField, pointer)));
         }
         self.pointer.set(pointer);
         self.expected.set(rule.expected());
@@ -129,7 +121,7 @@ impl Note {
     }
 
     fn required<T, E: Error>(&self, slot: Option<T>, pointer: &'static str) -> Result<T, E> {
-        slot.ok_or_else(|| self.refuse(DecodeError::missing(pointer)))
+        slot.ok_or_else(|| self.refuse(DecodeError::at(Code::MissingField, pointer)))
     }
 
     fn refuse<E: Error>(&self, error: DecodeError) -> E {
@@ -256,12 +248,15 @@ mod tests {
     fn the_first_fault_is_noted() {
         let invalid = DecodeError::invalid;
         for (text, expected) in [
-            ("[]", DecodeError::missing("/name")),
-            ("{}", DecodeError::missing("/name")),
-            (r#"{"\ud800":1}"#, DecodeError::NOT_JSON),
+            ("[]", DecodeError::at(Code::MissingField, "/name")),
+            ("{}", DecodeError::at(Code::MissingField, "/name")),
+            (r#"{"\ud800":1}"#, Code::NotJson.into()),
             (r#"{"data":[]}"#, invalid("/data", "Expected an object.")),
             (r#"{"data":{"user_id":"2"}}"#, invalid("/data/user_id", "Expected a 64-bit integer.")),
-            (r#"{"data":{"phone":"1","phone":"1"}}"#, DecodeError::duplicate("/data/phone")),
+            (
+                r#"{"data":{"phone":"1","phone":"1"}}"#,
+                DecodeError::at(Code::DuplicateField, "/data/phone"),
+            ),
         ] {
             assert_eq!(from_slice(text.as_bytes()), Err(expected), "{text}");
         }

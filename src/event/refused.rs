@@ -16,7 +16,7 @@ use super::{
     decode::{BOM, DecodeError, exact_integer, uuid},
     is_last_attempt,
 };
-use crate::{OptOut, UnsubscribeEvent, log::Envelope};
+use crate::{Code, OptOut, UnsubscribeEvent, log::Envelope};
 
 /// The outline of a refused body.
 pub(super) struct RefusedBody {
@@ -44,12 +44,12 @@ impl RefusedBody {
     /// Why the body is refused, if `noted` is the fault that the decoder found.
     pub(super) fn fault(&self, noted: DecodeError) -> DecodeError {
         if !self.is_json {
-            return DecodeError::NOT_JSON;
+            return Code::NotJson.into();
         }
         match self.intact_text(Field::Name) {
-            Some(name) if name != UnsubscribeEvent::NAME => DecodeError::OTHER_EVENT,
+            Some(name) if name != UnsubscribeEvent::NAME => Code::OtherEvent.into(),
             None if matches!(self.outline.get(Field::Name), Member::Duplicate) => {
-                DecodeError::duplicate("/name")
+                DecodeError::at(Code::DuplicateField, "/name")
             }
             _ => noted,
         }
