@@ -99,43 +99,23 @@ mod documents {
     struct Readme;
     #[doc = include_str!("../docs/start.md")]
     struct Start;
-    #[doc = include_str!("../docs/answers.md")]
-    struct Answers;
-    #[doc = include_str!("../docs/credentials.md")]
-    struct Credentials;
-    #[doc = include_str!("../docs/rotation.md")]
-    struct Rotation;
-    #[doc = include_str!("../docs/other-events.md")]
-    struct OtherEvents;
-    #[doc = include_str!("../docs/retries.md")]
-    struct Retries;
-    #[doc = include_str!("../docs/accounts.md")]
-    struct Accounts;
-    #[doc = include_str!("../docs/layers.md")]
-    struct Layers;
-    #[doc = include_str!("../docs/without-axum.md")]
-    struct WithoutAxum;
+    #[doc = include_str!("../docs/deliveries.md")]
+    struct Deliveries;
+    #[doc = include_str!("../docs/authentication.md")]
+    struct Authentication;
     #[cfg(feature = "testing")]
     #[doc = include_str!("../docs/testing.md")]
     struct Testing;
-    #[doc = include_str!("../docs/migration.md")]
-    struct Migration;
-    #[doc = include_str!("../docs/comparison.md")]
-    struct Comparison;
-    #[doc = include_str!("../docs/adoption.md")]
-    struct Adoption;
-    #[doc = include_str!("../docs/security.md")]
-    struct Security;
-    #[doc = include_str!("../docs/performance.md")]
-    struct Performance;
+    #[doc = include_str!("../docs/operations.md")]
+    struct Operations;
     #[doc = include_str!("../docs/scaling.md")]
     struct Scaling;
+    #[doc = include_str!("../docs/security.md")]
+    struct Security;
+    #[doc = include_str!("../docs/alternatives.md")]
+    struct Alternatives;
     #[doc = include_str!("../docs/contract.md")]
     struct Contract;
     #[doc = include_str!("../docs/design.md")]
     struct Design;
-    #[doc = include_str!("../docs/policy.md")]
-    struct Policy;
-    #[doc = include_str!("../docs/observability.md")]
-    struct Observability;
 }
