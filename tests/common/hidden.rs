@@ -1,4 +1,4 @@
-//! What must appear nowhere, and all that a log holds.
+//! What must not appear anywhere, and all that is logged.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
@@ -16,7 +16,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use crate::common::{EXAMPLE, Fields};
 
 pub const PHONE: &str = "+4911113333444";
-/// The digits alone, for a number may come without its sign.
+/// The digits alone: a number may come without its sign.
 pub const DIGITS: &str = "4911113333444";
 pub const TEXTS: [&str; 5] = [DIGITS, "Es ist", "Benutzertext", "3KCKb5nMD", "baaIou"];
 
@@ -28,23 +28,23 @@ pub fn assert_hides(output: &str, secrets: &[&str]) {
     assert!(!output.is_empty());
 }
 
-/// Bodies that are refused at each kind of place, with a phone number and a text in each.
+/// Bodies that are refused for each kind of fault, with a phone number and a text in each.
 pub fn bad_bodies() -> Vec<String> {
     let fields = Fields::example();
     let phone = format!("{PHONE:?}");
     vec![
         EXAMPLE[..EXAMPLE.len() - 3].to_owned(),
         format!("{EXAMPLE}{PHONE}"),
-        fields.with("/data/user_id", &phone).text(),
-        fields.with("/id", &phone).text(),
-        fields.with("/name", &phone).text(),
-        fields.with("/data", &phone).text(),
-        fields.with("/data/additional_data/reason/id", &phone).text(),
-        fields.with("/data/phone", "4911113333444").text(),
-        fields.and("/data/phone", &phone).text(),
+        fields.with("/data/user_id", &phone).json(),
+        fields.with("/id", &phone).json(),
+        fields.with("/name", &phone).json(),
+        fields.with("/data", &phone).json(),
+        fields.with("/data/additional_data/reason/id", &phone).json(),
+        fields.with("/data/phone", "4911113333444").json(),
+        fields.and("/data/phone", &phone).json(),
         // The phone number as an unknown key, beside and around a fault.
-        fields.and(&format!("/{PHONE}"), "1").without("/id").text(),
-        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").text(),
+        fields.and(&format!("/{PHONE}"), "1").without("/id").json(),
+        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").json(),
         format!(r#"{{"{PHONE}":1,"{PHONE}":2}}"#),
         format!(r#"{{"name":"phone.unsubscribe","id":{{"{PHONE}":1}}}}"#),
         format!(r#"["{PHONE}"]"#),
@@ -52,7 +52,7 @@ pub fn bad_bodies() -> Vec<String> {
     ]
 }
 
-/// What a subscriber at TRACE writes of all that happens on this thread.
+/// What a subscriber at TRACE writes about this thread.
 pub struct Log {
     written: Written,
     guard: DefaultGuard,
@@ -97,7 +97,7 @@ impl<'a> MakeWriter<'a> for Written {
     }
 }
 
-/// The most talkative form of tower-http's trace.
+/// tower-http's trace at its most verbose.
 pub fn trace() -> TraceLayer<
     SharedClassifier<ServerErrorsAsFailures>,
     DefaultMakeSpan,
