@@ -525,7 +525,10 @@ fn an_untagged_enum_of_the_app_sees_events() {
         }
     };
     assert_eq!(event(EXAMPLE), Some(example()));
-    assert!(event(&Fields::example().with("/data/user_id", "2.0").json()).is_some());
+    // With serde_json's `arbitrary_precision`, serde's buffer for such an enum contains no double.
+    let has_doubles = serde_json::from_str::<serde_json::Value>("1e999").is_err();
+    let with_fraction = event(&Fields::example().with("/data/user_id", "2.0").json());
+    assert_eq!(with_fraction.is_some(), has_doubles);
     assert!(event(&Fields::example().with("/data/user_id", "2.5").json()).is_none());
     assert!(event(r#"{"name":"sms.delivery"}"#).is_none());
 }

@@ -1,4 +1,6 @@
 //! The examples as a person runs them: as processes, over the network.
+//! Its signals are those of Unix.
+#![cfg(unix)]
 
 mod common;
 #[path = "common/process.rs"]

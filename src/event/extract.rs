@@ -112,7 +112,7 @@ impl<'a> Delivery<'a> {
         match read(body).await {
             Ok(body) => self.decode(body),
             Err(error) => {
-                let rejection = body_error(&*error.into());
+                let rejection = Rejection::from(body_error(&*error.into()));
                 // Not from the part that has arrived: the attempt comes last in a delivery.
                 self.log_refused(&rejection, Envelope::default());
                 let is_shared = self.version < Version::HTTP_2;
@@ -129,7 +129,7 @@ impl<'a> Delivery<'a> {
                     self.authenticated.delivery().event_accepted(event.envelope());
                     return Ok(event);
                 }
-                let rejection = Rejection::foreign_account();
+                let rejection = Rejection::from(Code::ForeignAccount);
                 self.log_refused(&rejection, event.envelope());
                 return Err(rejection.with_body(body, None));
             }
@@ -137,8 +137,8 @@ impl<'a> Delivery<'a> {
             None => None,
         };
         let refused = RefusedBody::read(&body);
-        let rejection =
-            noted.map_or_else(Rejection::content_type, |noted| refused.fault(noted).into());
+        let rejection: Rejection =
+            noted.map_or_else(|| Code::ContentType.into(), |noted| refused.fault(noted).into());
         self.log_refused(&rejection, refused.envelope());
         let opt_out =
             refused.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
@@ -175,11 +175,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The limit may be axum's or that of a layer, and is then wrapped in other errors.
-fn body_error(error: &(dyn Error + 'static)) -> Rejection {
+fn body_error(error: &(dyn Error + 'static)) -> Code {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
-    if causes.any(<dyn Error>::is::<LengthLimitError>) {
-        Rejection::body_too_large()
-    } else {
-        Rejection::body_incomplete()
-    }
+    let is_limit = causes.any(<dyn Error>::is::<LengthLimitError>);
+    if is_limit { Code::BodyTooLarge } else { Code::BodyIncomplete }
 }

@@ -69,48 +69,19 @@ enum Content {
 }
 
 impl Rejection {
-    pub(crate) fn new(code: Code, pointer: Option<&'static str>, detail: &'static str) -> Self {
-        Self {
-            code,
-            pointer,
-            detail,
-            challenges: None,
-            closes_connection: false,
-            is_kept: false,
-            content: Content::None,
-        }
+    /// A fault of a field: with what was expected of it, if that is known.
+    pub(crate) fn at(
+        code: Code,
+        pointer: Option<&'static str>,
+        expected: Option<&'static str>,
+    ) -> Self {
+        let rejection = Self::from(code);
+        let detail = expected.unwrap_or(rejection.detail);
+        Self { pointer: pointer.or(rejection.pointer), detail, ..rejection }
     }
 
     pub(crate) fn unauthorized(challenges: Arc<[HeaderValue]>) -> Self {
-        let detail = "Missing, invalid or duplicate credentials.";
-        Self { challenges: Some(challenges), ..Self::new(Code::Unauthorized, None, detail) }
-    }
-
-    pub(crate) fn forbidden() -> Self {
-        Self::new(Code::Forbidden, None, "A check of the application rejected the request.")
-    }
-
-    pub(crate) fn foreign_account() -> Self {
-        let detail = "The event belongs to an account that is not accepted here.";
-        Self::new(Code::ForeignAccount, Some("/data/user_id"), detail)
-    }
-
-    pub(crate) fn content_type() -> Self {
-        Self::new(Code::ContentType, None, "The Content-Type must be application/json.")
-    }
-
-    pub(crate) fn body_too_large() -> Self {
-        Self::new(Code::BodyTooLarge, None, "The body exceeds the application's limit.")
-    }
-
-    pub(crate) fn body_incomplete() -> Self {
-        Self::new(Code::BodyIncomplete, None, "The body ended before it was complete.")
-    }
-
-    pub(crate) fn missing_layer() -> Self {
-        let detail = "The route is not behind the WebhookAuth layer, so the request cannot be \
-                      authenticated. Add .layer(WebhookAuth::new(secret)) to the route.";
-        Self::new(Code::MissingLayer, None, detail)
+        Self { challenges: Some(challenges), ..Self::from(Code::Unauthorized) }
     }
 
     /// Says `Connection: close`: a part of the request's body stays unread.
@@ -317,14 +288,49 @@ impl IntoResponse for Rejection {
     }
 }
 
+impl From<Code> for Rejection {
+    fn from(code: Code) -> Self {
+        let (pointer, detail) = match code {
+            Code::Unauthorized => (None, "Missing, invalid or duplicate credentials."),
+            Code::Forbidden => (None, "A check of the application rejected the request."),
+            Code::ForeignAccount => (
+                Some("/data/user_id"),
+                "The event belongs to an account that is not accepted here.",
+            ),
+            Code::ContentType => (None, "The Content-Type must be application/json."),
+            Code::BodyTooLarge => (None, "The body exceeds the application's limit."),
+            Code::BodyIncomplete => (None, "The body ended before it was complete."),
+            Code::NotJson => (None, "The body is not JSON in UTF-8."),
+            Code::MissingField => (None, "Missing field."),
+            Code::InvalidField => (None, "Invalid field."),
+            Code::DuplicateField => (None, "Duplicate field."),
+            Code::OtherEvent => (Some("/name"), "The event is not a phone.unsubscribe event."),
+            Code::MissingLayer => (
+                None,
+                "The route is not behind the WebhookAuth layer, so the request cannot be \
+                 authenticated. Add .layer(WebhookAuth::new(secret)) to the route.",
+            ),
+            Code::ServerError => (None, "The application failed to handle the event."),
+        };
+        Self {
+            code,
+            pointer,
+            detail,
+            challenges: None,
+            closes_connection: false,
+            is_kept: false,
+            content: Content::None,
+        }
+    }
+}
+
 /// A [`Rejection`] that became a `ServerError` by `?` is that rejection again.
 impl From<ServerError> for Rejection {
     fn from(error: ServerError) -> Self {
         if let Some(rejection) = error.get_ref().downcast_ref::<Self>() {
             return rejection.clone();
         }
-        let detail = "The application failed to handle the event.";
-        Self { content: Content::Source(error), ..Self::new(Code::ServerError, None, detail) }
+        Self { content: Content::Source(error), ..Self::from(Code::ServerError) }
     }
 }
 
