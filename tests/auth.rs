@@ -7,12 +7,9 @@ mod common;
 #[path = "common/locations.rs"]
 mod locations;
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use axum::{
@@ -20,7 +17,6 @@ use axum::{
     body::Body,
     extract::Request,
     handler::{Handler, HandlerWithoutStateExt},
-    response::Response,
     routing::{get, post},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -32,7 +28,7 @@ use common::{
 };
 use http::{HeaderName, HeaderValue};
 use locations::locations;
-use tower::{Layer, ServiceExt, service_fn};
+use tower::ServiceExt;
 use unsubscribe_webhook::{
     Authenticated, Code, Credential, Received, Rejection, UnsubscribeEvent, WebhookAuth,
 };
@@ -209,7 +205,7 @@ async fn a_scheme_has_any_case_and_spaces_behind_it() {
 }
 
 #[tokio::test]
-async fn one_right_place_is_enough_whatever_the_others_hold() {
+async fn one_right_location_is_enough_whatever_the_others_hold() {
     let auth = WebhookAuth::new(SECRET)
         .or(Credential::header("x-key", "other-secret").expect("usable"))
         .or(Credential::query("key", "third-secret").expect("usable"));
@@ -223,15 +219,6 @@ async fn one_right_place_is_enough_whatever_the_others_hold() {
     assert_received(&send(&app, by_query).await);
     // The right secret in another location.
     assert_token_required(&send(&app, with_headers(&[("x-key", SECRET)])).await);
-}
-
-#[tokio::test]
-async fn a_header_of_any_name_can_hold_the_secret() {
-    let app = app_with(WebhookAuth::from_credential(
-        Credential::header("X-Hook", "two words, one").expect("usable"),
-    ));
-    assert_received(&send(&app, with_headers(&[("x-hook", "two words, one")])).await);
-    assert_token_required(&send(&app, with_headers(&[("x-hook", "two words,  one")])).await);
 }
 
 #[tokio::test]
@@ -305,7 +292,7 @@ async fn a_query_is_decoded_once() {
 async fn each_credential_opens_the_requests_that_it_is_applied_to() {
     let credentials = [
         token(SECRET),
-        Credential::header("x-hook", "! two words ~").expect("usable"),
+        Credential::header("X-Hook", "! two  words, one ~").expect("usable"),
         Credential::bearer("mF_9.B5f-4.1JqM==").expect("usable"),
         Credential::basic("lox24", "pä:ss wörd").expect("usable"),
         Credential::basic("", "password").expect("usable"),
@@ -503,24 +490,6 @@ async fn a_handler_that_decodes_by_itself_can_check_the_account() {
 }
 
 #[tokio::test]
-async fn a_refused_request_does_not_reach_the_service() {
-    let inner = service_fn(|request: Request| async move {
-        assert!(request.headers().contains_key("x-through"), "the inner service was called");
-        Ok::<_, Infallible>(Response::new(Body::from("inner")))
-    });
-    let auth = WebhookAuth::new(SECRET).require(|head| head.headers.contains_key("x-through"));
-    let service = auth.layer(inner);
-    let send = async |request: Request| -> Reply {
-        read(service.clone().oneshot(request).await.expect("a response").map(Body::new)).await
-    };
-    assert_token_required(&send(unauthenticated(EXAMPLE)).await);
-    let forged = with(unauthenticated(EXAMPLE), "x-lox24-token", "forged");
-    assert_token_required(&send(with(forged, "x-through", "1")).await);
-    assert_refused(&send(authenticated(EXAMPLE)).await, "forbidden", None);
-    assert_eq!(send(with(authenticated(untouchable()), "x-through", "1")).await.body, "inner");
-}
-
-#[tokio::test]
 async fn the_largest_possible_head_is_accepted() {
     let mut request = authenticated(EXAMPLE);
     for index in 0.. {
@@ -536,21 +505,16 @@ async fn the_largest_possible_head_is_accepted() {
 
 #[tokio::test]
 async fn it_guards_routers_routes_and_handlers() {
-    async fn unsubscribed(_: UnsubscribeEvent) -> Received {
-        Received
-    }
-    let open = async || "open";
+    let unsubscribed = async |_: UnsubscribeEvent| Received;
     let auth = || WebhookAuth::new(SECRET);
-    let hook = || Router::new().route(PATH, post(unsubscribed));
-
-    let by_router = hook().layer(auth()).route("/open", get(open));
-    let by_route = hook().route_layer(auth()).route("/open", get(open));
-    let by_method =
-        Router::new().route(PATH, post(unsubscribed).layer(auth())).route("/open", get(open));
-    let by_nest = Router::new()
-        .nest("/webhooks", Router::new().route("/unsubscribe", post(unsubscribed)).layer(auth()))
-        .route("/open", get(open));
-    for app in [by_router, by_route, by_method, by_nest] {
+    let hook = |path| Router::new().route(path, post(unsubscribed));
+    for app in [
+        hook(PATH).layer(auth()),
+        hook(PATH).route_layer(auth()),
+        app_with(auth()),
+        Router::new().nest("/webhooks", hook("/unsubscribe").layer(auth())),
+    ] {
+        let app = app.route("/open", get(async || "open"));
         assert_received(&send(&app, authenticated(EXAMPLE)).await);
         assert_token_required(&send(&app, unauthenticated(EXAMPLE)).await);
         let request = Request::get("/open").body(Body::empty()).expect("a request");

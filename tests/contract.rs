@@ -7,12 +7,12 @@
 
 mod common;
 
-use axum::{Router, body::Bytes, response::IntoResponse, routing::post};
-use common::{EXAMPLE, Fields, PATH, SECRET, assert_refused, authenticated, example, read};
+use axum::{Router, body::Bytes, response::IntoResponse};
+use common::{EXAMPLE, Fields, assert_refused, authenticated, example, protected, read};
 use http_body_util::Full;
 use serde::Deserialize;
 use tower::ServiceExt;
-use unsubscribe_webhook::{ReasonId, Rejection, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{ReasonId, Rejection, UnsubscribeEvent};
 
 type Verdict = Result<UnsubscribeEvent, (&'static str, Option<&'static str>)>;
 
@@ -43,7 +43,7 @@ fn by_extractor(body: &[u8]) -> Verdict {
         let _ = sender.send((head, event));
         async {}
     };
-    let app: Router = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let app: Router = protected(handler);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let body = Bytes::copy_from_slice(body);
     runtime.block_on(app.oneshot(authenticated(body.clone()))).expect("a router does not fail");

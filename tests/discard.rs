@@ -18,7 +18,7 @@ use axum::{
 use bodies::{End, counted, frames, untouchable};
 use common::{
     EXAMPLE, PATH, SECRET, app_with, assert_received, assert_refused, assert_refused_over_network,
-    authenticated, header, send, unauthenticated,
+    authenticated, header, protected, send, unauthenticated,
 };
 use http::Version;
 use socket::{Client, chunked, head, serve, sized};
@@ -115,7 +115,7 @@ async fn a_refused_body_is_discarded_up_to_the_limit() {
 
 #[tokio::test]
 async fn the_layer_leaves_the_body_of_an_authenticated_request_alone() {
-    let app = Router::new().route(PATH, post(async || Received).layer(WebhookAuth::new(SECRET)));
+    let app = protected(async || Received);
     assert_received(&send(&app, authenticated(untouchable())).await);
 }
 

@@ -30,7 +30,7 @@ use axum::{
 use bodies::{End, counted, frames};
 use common::{
     EXAMPLE, Fields, PATH, SECRET, app_with, assert_received, assert_refused,
-    assert_refused_over_network, authenticated, example, send, unauthenticated,
+    assert_refused_over_network, authenticated, example, protected, send, unauthenticated,
 };
 use futures_util::stream;
 use http::{HeaderValue, header::CONTENT_TYPE};
@@ -268,7 +268,7 @@ async fn a_body_that_never_ends_holds_nothing_up() {
             response
         }
     });
-    let app = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let app = protected(handler);
     let address = serve(app.layer(census)).await;
 
     let start = async |request: &Request| {
@@ -466,7 +466,7 @@ async fn a_rejection_propagated_by_a_question_mark_keeps_its_response() {
         event?;
         Ok(Received)
     }
-    let app = Router::new().route(PATH, post(handler)).layer(WebhookAuth::new(SECRET));
+    let app = protected(handler);
     assert_received(&send(&app, authenticated(EXAMPLE)).await);
     let reply = send(&app, authenticated("{")).await;
     assert_refused(&reply, "not_json", None);

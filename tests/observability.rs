@@ -19,8 +19,8 @@ use axum::{
     routing::{get, post},
 };
 use common::{
-    EXAMPLE, Fields, PATH, SECRET, app_with, authenticated, authenticated_by, send, token,
-    unauthenticated,
+    EXAMPLE, Fields, PATH, SECRET, app_with, authenticated, authenticated_by, protected, send,
+    token, unauthenticated,
 };
 use tower::{Layer as _, Service, ServiceExt, service_fn};
 use tracing::{Event, Level, Subscriber, field::Visit, subscriber::DefaultGuard};
@@ -121,7 +121,7 @@ fn failing() -> Router {
     async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
         Err(std::io::Error::other("the disk is full"))?
     }
-    Router::new().route(PATH, post(unsubscribed).layer(WebhookAuth::new(SECRET)))
+    protected(unsubscribed)
 }
 
 #[tokio::test]
@@ -222,23 +222,16 @@ async fn an_authentic_delivery_that_is_refused_is_a_warning() {
 async fn a_refusal_on_the_last_attempt_is_an_error() {
     let app = app_with(WebhookAuth::new(SECRET).allow_accounts([2]));
     let log = Recorder::start();
+    let without_total = Fields::example().without("/attempts_total").without("/id");
     let last = [
         attempt(4, "/data/phone", "7"),
         attempt(4, "/data/user_id", "3"),
         attempt(4, "/id", "\"not a uuid\""),
         attempt(2, "/attempts_total", "2").replace("\"phone\"", "\"fone\""),
-        Fields::example()
-            .without("/attempts_total")
-            .with("/attempt_total", "1")
-            .without("/id")
-            .json(),
+        without_total.with("/attempt_total", "1").json(),
         Fields::example().with("/attempt_number", "4.0").without("/data").json(),
         // Four in all, where the body has no total or an invalid one.
-        Fields::example()
-            .with("/attempt_number", "4")
-            .without("/attempts_total")
-            .without("/id")
-            .json(),
+        without_total.with("/attempt_number", "4").json(),
         attempt(4, "/attempts_total", "9"),
         attempt(5, "/data/phone", "null"),
         // Up to where it is cut off, or stops being JSON or UTF-8.
@@ -289,7 +282,7 @@ async fn a_kept_opt_out_is_not_lost() {
     async fn keeps(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
         Err(event.expect_err("a refused body").kept())?
     }
-    let app = Router::new().route(PATH, post(keeps).layer(WebhookAuth::new(SECRET)));
+    let app = protected(keeps);
     let log = Recorder::start();
     for number in [1, 4] {
         let body = attempt(number, "/data/additional_data", "[]");
@@ -315,7 +308,7 @@ async fn a_lost_event_is_an_error_whatever_the_handler_returns() {
         Ok(Received)
     }
     let log = Recorder::start();
-    let app = Router::new().route(PATH, post(other_body).layer(WebhookAuth::new(SECRET)));
+    let app = protected(other_body);
     send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
     assert_eq!(log.one().level, Level::ERROR);
 
@@ -323,7 +316,7 @@ async fn a_lost_event_is_an_error_whatever_the_handler_returns() {
         send(&app_with(WebhookAuth::new("another")), authenticated(EXAMPLE)).await.rejection;
     log.assert(Level::INFO, "cause=wrong code=unauthorized outcome=unauthenticated status=401");
     let forwards = async move |_: UnsubscribeEvent| refusal.clone().expect("a refusal");
-    let app = Router::new().route(PATH, post(forwards).layer(WebhookAuth::new(SECRET)));
+    let app = protected(forwards);
     send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
     assert_eq!(log.one().level, Level::ERROR);
 }
@@ -332,7 +325,7 @@ async fn a_lost_event_is_an_error_whatever_the_handler_returns() {
 #[tokio::test]
 async fn a_handlers_error_that_is_acknowledged_is_an_error() {
     let fails = async |_: UnsubscribeEvent| (StatusCode::OK, ServerError::from("the disk is full"));
-    let app = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    let app = protected(fails);
     let log = Recorder::start();
     send(&app, authenticated(EXAMPLE)).await;
     let logged = log.assert(
@@ -347,7 +340,7 @@ async fn a_handlers_error_that_is_acknowledged_is_an_error() {
 async fn a_panic_is_logged_wherever_it_happens() {
     let in_the_check = app_with(WebhookAuth::new(SECRET).require(|_| panic!("in the app's check")));
     let handler = async |_: UnsubscribeEvent| -> Received { panic!("in the handler") };
-    let in_the_handler = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let in_the_handler = protected(handler);
     let log = Recorder::start();
     for app in [in_the_check, in_the_handler] {
         tokio::spawn(app.oneshot(authenticated(EXAMPLE))).await.expect_err("a panic");
@@ -384,7 +377,7 @@ async fn the_apps_own_responses_are_logged_by_their_status() {
         (StatusCode::SERVICE_UNAVAILABLE, Level::ERROR, "failed"),
     ] {
         let reply = async move |_: UnsubscribeEvent| status;
-        let app = Router::new().route(PATH, post(reply).layer(WebhookAuth::new(SECRET)));
+        let app = protected(reply);
         let log = Recorder::start();
         send(&app, authenticated(EXAMPLE)).await;
         log.assert(
@@ -438,7 +431,7 @@ async fn a_refusal_that_the_app_acknowledges_has_its_status() {
         drop(event);
         Received
     }
-    let app = Router::new().route(PATH, post(keeps_all).layer(WebhookAuth::new(SECRET)));
+    let app = protected(keeps_all);
     let log = Recorder::start();
     send(&app, authenticated(attempt(4, "/data/phone", "7"))).await;
     let logged = log.assert(
@@ -468,10 +461,7 @@ async fn events_of_another_kind_are_not_warnings() {
         "attempt_number":4,"attempts_total":4,"data":{}}"#;
     let other = "attempt_number=4 code=other_event credential=0 \
         id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79 outcome=other_event pointer=/name";
-    let takes_it = Router::new().route(
-        PATH,
-        post(async |_: Option<UnsubscribeEvent>| Received).layer(WebhookAuth::new(SECRET)),
-    );
+    let takes_it = protected(async |_: Option<UnsubscribeEvent>| Received);
     let log = Recorder::start();
     send(&takes_it, authenticated(OTHER)).await;
     log.assert(Level::DEBUG, &format!("{other} status=200"));
@@ -480,7 +470,7 @@ async fn events_of_another_kind_are_not_warnings() {
 
     // If its handler fails or is dropped that is logged, but no opt-out is lost with it.
     let fails = async |_: Option<UnsubscribeEvent>| ServerError::from("the queue is full");
-    let fails = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    let fails = protected(fails);
     send(&fails, authenticated(OTHER)).await;
     let logged = log.one();
     assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::ERROR, "failed"));
@@ -488,7 +478,7 @@ async fn events_of_another_kind_are_not_warnings() {
     assert!(!logged.fields.contains_key("last_attempt"), "{logged:?}");
 
     let waits = async |_: Option<UnsubscribeEvent>| std::future::pending::<Received>().await;
-    let waits = Router::new().route(PATH, post(waits).layer(WebhookAuth::new(SECRET)));
+    let waits = protected(waits);
     drop_after_a_moment(waits, authenticated(OTHER)).await;
     let logged = log.one();
     assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::WARN, "abandoned"));
@@ -505,7 +495,7 @@ async fn a_delivery_that_is_dropped_is_logged() {
     async fn waits(_: UnsubscribeEvent) -> Received {
         std::future::pending().await
     }
-    let app = Router::new().route(PATH, post(waits).layer(WebhookAuth::new(SECRET)));
+    let app = protected(waits);
     let log = Recorder::start();
     for (number, level) in [(1, Level::WARN), (4, Level::ERROR)] {
         drop_after_a_moment(app.clone(), authenticated(attempt(number, "/attempts_total", "4")))

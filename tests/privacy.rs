@@ -13,7 +13,7 @@ use std::error::Error;
 use axum::{Router, extract::Request, routing::post};
 use common::{
     EXAMPLE, Fields, PATH, SECRET, app_with, assert_received, authenticated, authenticated_by,
-    example, send, token,
+    example, protected, send, token,
 };
 use hidden::{DIGITS, Log, PHONE, TEXTS, assert_hides, bad_bodies, trace};
 use http::{HeaderMap, HeaderValue};
@@ -79,9 +79,7 @@ async fn debug_hides_what_the_person_sent() {
     let event = UnsubscribeEvent::from_slice(with_version.as_bytes()).expect("an event");
     assert_hides(&format!("{event:?}"), &TEXTS);
 
-    let app = Router::new()
-        .route(PATH, post(async |auth: Authenticated| format!("{auth:?} {auth:#?}")))
-        .layer(WebhookAuth::new(SECRET));
+    let app = protected(async |auth: Authenticated| format!("{auth:?} {auth:#?}"));
     assert_hides(&send(&app, authenticated(EXAMPLE)).await.body, &[SECRET]);
 
     let error = ServerError::from(PHONE);

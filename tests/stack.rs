@@ -3,12 +3,13 @@
 #[path = "common/bodies.rs"]
 mod bodies;
 mod common;
+#[path = "common/socket.rs"]
+mod socket;
 
 use std::{
     convert::Infallible,
     future::Ready,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::{
@@ -19,17 +20,14 @@ use axum::{
 };
 use bodies::{End, frames, untouchable};
 use common::{
-    EXAMPLE, PATH, Reply, SECRET, assert_received, assert_refused, assert_refused_over_network,
+    EXAMPLE, PATH, SECRET, assert_received, assert_refused, assert_refused_over_network,
     assert_token_required, authenticated, over_http2, read, send, unauthenticated,
 };
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use socket::{Client, chunked, sized};
 use tokio::net::TcpListener;
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{compression::CompressionLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
@@ -194,25 +192,20 @@ async fn a_plain_hyper_service_receives_events() {
         }
     });
 
-    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
-    let send = async |mut request: Request| -> Reply {
-        let uri = format!("http://{address}{PATH}");
-        *request.uri_mut() = uri.parse().expect("a URI");
-        let reply = tokio::time::timeout(Duration::from_secs(10), client.request(request));
-        let mut reply = reply.await.expect("in time").expect("an reply");
-        reply.headers_mut().remove("date");
-        read(reply.map(Body::new)).await
+    let send = async |request: String| {
+        let mut client = Client::connect(address).await;
+        client.send(request).await;
+        client.reply().await
     };
-
-    let refused = async |request, code, pointer| {
+    let (right, long) = (authenticated(""), " ".repeat(LIMIT + 1));
+    assert_received(&send(sized(&right, EXAMPLE)).await);
+    for (request, code, pointer) in [
+        (sized(&unauthenticated(""), EXAMPLE), "unauthorized", None),
+        (sized(&right, "{}"), "missing_field", Some("/name")),
+        (sized(&right, &long), "body_too_large", None),
+        (chunked(&right, &long), "body_too_large", None),
+    ] {
         assert_refused_over_network(&send(request).await, code, pointer);
-    };
-    assert_received(&send(authenticated(EXAMPLE)).await);
-    refused(unauthenticated(EXAMPLE), "unauthorized", None).await;
-    refused(authenticated("{}"), "missing_field", Some("/name")).await;
-    let long = " ".repeat(LIMIT + 1);
-    for body in [Body::from(long.clone()), frames([&long], End::Complete)] {
-        refused(authenticated(body), "body_too_large", None).await;
     }
     server.abort();
 }

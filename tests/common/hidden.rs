@@ -2,16 +2,15 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
-    io::Write,
-    sync::{Arc, Mutex},
+    fs::File,
+    io::{Read, Seek},
+    sync::Arc,
 };
 
-use tower_http::{
-    classify::{ServerErrorsAsFailures, SharedClassifier},
-    trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
+use tower_http::trace::{
+    DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, HttpMakeClassifier, TraceLayer,
 };
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Level, subscriber::DefaultGuard};
 
 use crate::common::{EXAMPLE, Fields};
 
@@ -54,59 +53,34 @@ pub fn bad_bodies() -> Vec<String> {
 
 /// What a subscriber at TRACE writes about this thread.
 pub struct Log {
-    written: Written,
+    file: Arc<File>,
     guard: DefaultGuard,
 }
 
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
 impl Log {
     pub fn start() -> Self {
-        let written = Written::default();
+        let file = Arc::new(tempfile::tempfile().expect("a file"));
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
+            .with_max_level(Level::TRACE)
             .with_ansi(false)
-            .with_writer(written.clone())
+            .with_writer(Arc::clone(&file))
             .finish();
-        Self { written, guard: tracing::subscriber::set_default(subscriber) }
+        Self { file, guard: tracing::subscriber::set_default(subscriber) }
     }
 
     pub fn stop(self) -> String {
         drop(self.guard);
-        let log = self.written.0.lock().expect("no panic").clone();
-        String::from_utf8(log).expect("UTF-8")
-    }
-}
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Written {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+        let mut log = String::new();
+        self.file.as_ref().rewind().expect("the file");
+        self.file.as_ref().read_to_string(&mut log).expect("UTF-8");
+        log
     }
 }
 
 /// tower-http's trace at its most verbose.
-pub fn trace() -> TraceLayer<
-    SharedClassifier<ServerErrorsAsFailures>,
-    DefaultMakeSpan,
-    DefaultOnRequest,
-    DefaultOnResponse,
-> {
-    let level = tracing::Level::TRACE;
+pub fn trace() -> TraceLayer<HttpMakeClassifier> {
     TraceLayer::new_for_http()
-        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(level))
-        .on_request(DefaultOnRequest::new().level(level))
-        .on_response(DefaultOnResponse::new().include_headers(true).level(level))
+        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(Level::TRACE))
+        .on_request(DefaultOnRequest::new().level(Level::TRACE))
+        .on_response(DefaultOnResponse::new().include_headers(true).level(Level::TRACE))
 }

@@ -3,7 +3,9 @@
 
 use std::{path::PathBuf, process::Command, sync::Once};
 
-use axum::{Router, body::Body, extract::Request, response::Response, routing::post};
+use axum::{
+    Router, body::Body, extract::Request, handler::Handler, response::Response, routing::post,
+};
 use tower::ServiceExt;
 use unsubscribe_webhook::{Credential, Received, Rejection, UnsubscribeEvent, WebhookAuth};
 
@@ -18,10 +20,12 @@ pub fn example() -> UnsubscribeEvent {
 
 /// An app that acknowledges every event.
 pub fn app_with(auth: WebhookAuth) -> Router {
-    async fn unsubscribed(_: UnsubscribeEvent) -> Received {
-        Received
-    }
-    Router::new().route(PATH, post(unsubscribed).layer(auth))
+    Router::new().route(PATH, post(async |_: UnsubscribeEvent| Received).layer(auth))
+}
+
+/// An app with this handler, which takes the token.
+pub fn protected<T: 'static>(handler: impl Handler<T, ()>) -> Router {
+    Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)))
 }
 
 /// A delivery without a credential.
