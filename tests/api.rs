@@ -94,8 +94,8 @@ fn a_secret_must_be_valid_in_its_location() {
         assert_unusable(Credential::header(unusable, SECRET), name);
     }
 
-    let bearer = "the secret is not a bearer token of RFC 6750: use letters, digits and -._~+/, then any \
-         number of =";
+    let bearer = "the secret is not a bearer token of RFC 6750: use letters, digits and -._~+/, then \
+                  any number of =";
     for secret in ["two words", "pässword", "a=b", "=", "a,b", "a\nb"] {
         assert_unusable(Credential::bearer(secret), bearer);
     }

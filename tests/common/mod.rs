@@ -135,7 +135,7 @@ pub fn assert_refused_over_network(reply: &Reply, code: &str, pointer: Option<&s
     assert_eq!(problem, expected);
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "{problem}");
     assert_eq!(header(reply, "content-type"), ["application/problem+json"]);
-    // The server and the router add these two, and an unread body a third one; nothing else is there.
+    // The server, the router and an unread body add these; nothing else is there.
     let mut names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.retain(|name| !["content-length", "date", "connection"].contains(name));
     names.dedup();
