@@ -123,7 +123,7 @@ async fn an_error_of_the_inner_service_is_passed_on() {
         .layer(WebhookAuth::new(SECRET))
         .service(service_fn(async |_: Request| Err::<Response<Empty<Bytes>>, Mine>(Mine)));
     assert_eq!(service.clone().oneshot(authenticated(EXAMPLE)).await.expect_err("an error"), Mine);
-    let refused = service.oneshot(unauthenticated(EXAMPLE)).await.expect("an reply");
+    let refused = service.oneshot(unauthenticated(EXAMPLE)).await.expect("a response");
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
@@ -220,7 +220,7 @@ async fn a_body_that_breaks_off_is_incomplete_without_axum_too() {
             Ok::<Response<Full<Bytes>>, Infallible>(rejection.into())
         },
     ));
-    let reply = service.oneshot(authenticated(EXAMPLE)).await.expect("an reply").map(Body::new);
+    let reply = service.oneshot(authenticated(EXAMPLE)).await.expect("a response").map(Body::new);
     assert_refused(&read(reply).await, "body_incomplete", None);
 }
 
