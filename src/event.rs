@@ -12,7 +12,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 use self::refused::RefusedBody;
 use crate::{OptOut, Rejection, log::Envelope};
 
-/// A person has unsubscribed a phone number: a checked `phone.unsubscribe` event.
+/// A checked `phone.unsubscribe` event: a person has unsubscribed a phone number.
 ///
 /// As the argument of an axum handler it requires that the request passed
 /// [`WebhookAuth`](crate::WebhookAuth), reads the body within the app's `DefaultBodyLimit`, and

@@ -53,7 +53,7 @@ impl UnsubscribeEvent {
     /// - what [`from_slice`](Self::from_slice) refuses;
     /// - `foreign_account` (403) for an account that the layer does not allow.
     ///
-    /// [`Rejection::body`] holds the body of the last three.
+    /// For the last three, [`Rejection::body`] returns the body.
     ///
     /// ```
     /// use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What a body that is not an event still says.
+//! What can still be read from a body that is not an event.
 //!
 //! A second reading, in one pass, that takes every type for every field: whether the body is JSON and
 //! an event of another kind, the opt-out, and the envelope for the log.

@@ -121,7 +121,7 @@ impl Rejection {
         self.refused().map(|(body, _)| body)
     }
 
-    /// The opt-out that a refused body still says, if it can be read with certainty.
+    /// The opt-out in a refused body, if it can be read with certainty.
     ///
     /// A real opt-out can break the contract: a person who gives no reason, an empty map that PHP
     /// writes as `[]`, a byte that is not UTF-8. Add its number to your suppression list, then
@@ -162,10 +162,10 @@ impl Rejection {
         if let Content::Body(refused) = &self.content { Some(refused) } else { None }
     }
 
-    /// Marks that the app has stored what it needs of the refused body, durably.
+    /// Marks the opt-out of the refused body as stored by the app, durably.
     ///
     /// The response stays the same. The log records `kept`, and does not report a lost opt-out when
-    /// this was the last attempt.
+    /// this was the last attempt. Return this rejection itself: the log reads it from the response.
     #[must_use]
     pub fn kept(mut self) -> Self {
         self.is_kept = true;
