@@ -439,7 +439,8 @@ async fn a_refusal_that_the_app_acknowledges_has_its_status() {
         "attempt_number=4 code=invalid_field credential=0 id=ID \
          last_attempt=true outcome=refused pointer=/data/phone status=200",
     );
-    assert_eq!(logged.message(), "Delivery refused.");
+    let message = "Refused delivery was acknowledged: it is not sent again.";
+    assert_eq!(logged.message(), message);
 
     // The same where a layer replaces every refusal by its own page.
     let pages = from_fn(async |request: Request, next: Next| {
@@ -483,6 +484,43 @@ async fn events_of_another_kind_are_not_warnings() {
     let logged = log.one();
     assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::WARN, "abandoned"));
     assert!(!logged.fields.contains_key("last_attempt"), "{logged:?}");
+}
+
+/// Whatever the extractor found, if the response does not say it.
+#[tokio::test]
+async fn a_failure_of_the_app_is_not_hidden_by_a_refusal() {
+    let fails = async |_: Result<UnsubscribeEvent, Rejection>| StatusCode::SERVICE_UNAVAILABLE;
+    let app = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    let log = Recorder::start();
+    for body in [r#"{"name":"sms.delivery"}"#.to_owned(), attempt(1, "/data/phone", "7")] {
+        send(&app, signed(body)).await;
+        let logged = log.one();
+        assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::ERROR, "failed"));
+    }
+}
+
+/// A subscriber may read the same request while the event is emitted.
+#[tokio::test]
+async fn no_lock_is_held_while_the_event_is_emitted() {
+    static HEAD: Mutex<Option<http::request::Parts>> = Mutex::new(None);
+    struct Reads;
+    impl<S: Subscriber> Layer<S> for Reads {
+        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+            let head = HEAD.lock().expect("no panic").take().expect("the head");
+            let body = http_body_util::Full::from(EXAMPLE);
+            let event = std::pin::pin!(UnsubscribeEvent::from_body(&head, body));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(event.poll(&mut context).is_ready());
+        }
+    }
+    let handler = async |head: http::request::Parts| {
+        *HEAD.lock().expect("no panic") = Some(head);
+        Received
+    };
+    let app = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let _guard = tracing_subscriber::registry().with(Reads).set_default();
+    assert_eq!(send(&app, signed(EXAMPLE)).await.status, 200);
+    assert!(HEAD.lock().expect("no panic").is_none(), "no event was emitted");
 }
 
 async fn drop_after_a_moment(app: Router, request: Request) {

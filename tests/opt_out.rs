@@ -104,6 +104,9 @@ async fn an_uncertain_opt_out_is_not_returned() {
         text.replacen(r#""user_id""#, r#""phone":"+49"#, 1)
             .split_once("+49\"")
             .map_or(vec![], |(head, _)| head.into()),
+        // The private names under which serde_json's features hand over raw text and numbers.
+        flawed.with("/data/phone", r#"{"$serde_json::private::RawValue":"\"+49\""}"#).text().into(),
+        flawed.with("/data/phone", r#"{"$serde_json::private::Number":"49"}"#).text().into(),
         b"".to_vec(),
         b"[]".to_vec(),
         b"null".to_vec(),
@@ -112,6 +115,25 @@ async fn an_uncertain_opt_out_is_not_returned() {
     for body in bodies {
         let text = String::from_utf8_lossy(&body).into_owned();
         assert_eq!(refused(&app, body).await.1, None, "{text}");
+    }
+}
+
+/// A tree of the body would recurse through the private name of serde_json's `raw_value`, which axum
+/// turns on, until the stack overflows.
+#[tokio::test]
+async fn no_body_is_read_into_a_tree() {
+    let mut id = nested(120);
+    for _ in 0..60 {
+        let quoted = id.replace('\\', r"\u005c").replace('"', r"\u0022");
+        let raw = format!(r#"{{"$serde_json::private::RawValue":"{quoted}"}}"#);
+        id = format!("{}{raw}{}", "[".repeat(120), "]".repeat(120));
+    }
+    let app = app(WebhookAuth::new(SECRET));
+    let wide = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
+    for id in [id, wide] {
+        let body = Fields::example().with("/id", &id).text();
+        let (_, opt_out) = refused(&app, body).await;
+        assert_eq!(opt_out.map(|opt_out| opt_out.phone).as_deref(), Some(PHONE));
     }
 }
 
@@ -126,6 +148,7 @@ async fn the_account_and_the_id_are_there_if_they_can_be_read() {
         (flawed.with("/data/user_id", r#""2""#), None, id),
         (flawed.with("/data/user_id", "2.5"), None, id),
         (flawed.with("/data/user_id", "1e999"), None, id),
+        (flawed.with("/data/user_id", r#"{"$serde_json::private::Number":"2"}"#), None, id),
         (flawed.with("/id", "1e999"), Some(2), None),
         (flawed.with("/id", &nested(200)), Some(2), None),
         (flawed.and("/data/user_id", "2"), None, id),
