@@ -490,10 +490,10 @@ async fn events_of_another_kind_are_not_warnings() {
 #[tokio::test]
 async fn a_failure_of_the_app_is_not_hidden_by_a_refusal() {
     let fails = async |_: Result<UnsubscribeEvent, Rejection>| StatusCode::SERVICE_UNAVAILABLE;
-    let app = Router::new().route(PATH, post(fails).layer(WebhookAuth::new(SECRET)));
+    let app = protected(fails);
     let log = Recorder::start();
     for body in [r#"{"name":"sms.delivery"}"#.to_owned(), attempt(1, "/data/phone", "7")] {
-        send(&app, signed(body)).await;
+        send(&app, authenticated(body)).await;
         let logged = log.one();
         assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::ERROR, "failed"));
     }
@@ -517,9 +517,9 @@ async fn no_lock_is_held_while_the_event_is_emitted() {
         *HEAD.lock().expect("no panic") = Some(head);
         Received
     };
-    let app = Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)));
+    let app = protected(handler);
     let _guard = tracing_subscriber::registry().with(Reads).set_default();
-    assert_eq!(send(&app, signed(EXAMPLE)).await.status, 200);
+    assert_eq!(send(&app, authenticated(EXAMPLE)).await.status, 200);
     assert!(HEAD.lock().expect("no panic").is_none(), "no event was emitted");
 }
 

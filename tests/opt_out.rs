@@ -105,8 +105,8 @@ async fn an_uncertain_opt_out_is_not_returned() {
             .split_once("+49\"")
             .map_or(vec![], |(head, _)| head.into()),
         // The private names under which serde_json's features hand over raw text and numbers.
-        flawed.with("/data/phone", r#"{"$serde_json::private::RawValue":"\"+49\""}"#).text().into(),
-        flawed.with("/data/phone", r#"{"$serde_json::private::Number":"49"}"#).text().into(),
+        flawed.with("/data/phone", r#"{"$serde_json::private::RawValue":"\"+49\""}"#).json().into(),
+        flawed.with("/data/phone", r#"{"$serde_json::private::Number":"49"}"#).json().into(),
         b"".to_vec(),
         b"[]".to_vec(),
         b"null".to_vec(),
@@ -131,7 +131,7 @@ async fn no_body_is_read_into_a_tree() {
     let app = app(WebhookAuth::new(SECRET));
     let wide = format!("[{}0]", r#"{"":0},"#.repeat(100_000));
     for id in [id, wide] {
-        let body = Fields::example().with("/id", &id).text();
+        let body = Fields::example().with("/id", &id).json();
         let (_, opt_out) = refused(&app, body).await;
         assert_eq!(opt_out.map(|opt_out| opt_out.phone).as_deref(), Some(PHONE));
     }
