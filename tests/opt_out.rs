@@ -118,8 +118,8 @@ async fn an_uncertain_opt_out_is_not_returned() {
     }
 }
 
-/// A tree of the body would recurse through the private name of serde_json's `raw_value`, which axum
-/// turns on, until the stack overflows.
+/// A tree of the body would recurse through the private name of `serde_json`'s `raw_value`, which
+/// axum turns on, until the stack overflows.
 #[tokio::test]
 async fn no_body_is_read_into_a_tree() {
     let mut id = nested(120);
