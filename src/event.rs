@@ -12,7 +12,7 @@ use uuid::{Uuid, fmt::Hyphenated};
 use self::refused::RefusedBody;
 use crate::{OptOut, Rejection, log::Envelope};
 
-/// A person has unsubscribed a phone number: a checked `phone.unsubscribe` event.
+/// A checked `phone.unsubscribe` event: a person has unsubscribed a phone number.
 ///
 /// As the argument of an axum handler it requires that the request passed
 /// [`WebhookAuth`](crate::WebhookAuth), reads the body within the app's `DefaultBodyLimit`, and
@@ -30,8 +30,10 @@ use crate::{OptOut, Rejection, log::Envelope};
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
 /// # mod suppression_list { pub async fn add(_: &str) -> std::io::Result<()> { Ok(()) } }
 ///
-/// async fn unsubscribed(event: UnsubscribeEvent) -> Result<Received, ServerError> {
-///     suppression_list::add(&event.data.phone).await?;
+/// async fn unsubscribed(event: Option<UnsubscribeEvent>) -> Result<Received, ServerError> {
+///     if let Some(event) = event {
+///         suppression_list::add(&event.data.phone).await?;
+///     }
 ///     Ok(Received)
 /// }
 /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);

@@ -161,7 +161,9 @@ impl DeliveryGuard {
                 emit(&Record { cause: Some(cause), refusal, ..Record::default() }, completion);
             }
             Some(Source::Shared(state)) => {
-                emit(&state.0.lock().unwrap_or_else(PoisonError::into_inner), completion);
+                // Copied, so that no lock is held while the subscriber runs.
+                let record = *state.0.lock().unwrap_or_else(PoisonError::into_inner);
+                emit(&record, completion);
             }
         }
     }
@@ -189,6 +191,7 @@ fn emit(record: &Record, completion: &Completion<'_>) {
         Completion::Failed | Completion::Dropped => (None, None),
     };
     let is_acknowledged = status.is_some_and(|status| status.is_success());
+    let is_failure = status.is_none_or(|status| status.is_server_error());
     let refusal = rejection.map(Refusal::from).or(record.refusal);
     let is_kept = rejection.is_some_and(Rejection::is_kept);
     let envelope = record.envelope.unwrap_or_default();
@@ -202,12 +205,18 @@ fn emit(record: &Record, completion: &Completion<'_>) {
         (Completion::Dropped, _) => {
             ("abandoned", Level::WARN, "Delivery dropped without a response.")
         }
+        // The app failed on its own, whatever the extractor found.
+        _ if rejection.is_none() && is_failure => ("failed", Level::ERROR, "Delivery failed."),
         (_, Some(Code::OtherEvent)) => {
             ("other_event", Level::DEBUG, "Authenticated event of another kind.")
         }
         (_, Some(code)) if code != Code::ServerError => {
-            let kept = "Delivery refused; its opt-out is kept.";
-            ("refused", Level::WARN, if is_kept { kept } else { "Delivery refused." })
+            let message = match (is_kept, is_acknowledged) {
+                (true, _) => "Delivery refused; its opt-out is kept.",
+                (false, true) => "Refused delivery was acknowledged: it is not sent again.",
+                (false, false) => "Delivery refused.",
+            };
+            ("refused", Level::WARN, message)
         }
         (_, None) if is_acknowledged && record.envelope.is_some() => {
             ("accepted", Level::DEBUG, "Delivery accepted.")
@@ -223,9 +232,7 @@ fn emit(record: &Record, completion: &Completion<'_>) {
         _ if is_acknowledged => {
             ("failed", Level::ERROR, "Delivery failed but was acknowledged: it is not sent again.")
         }
-        _ if status.is_none_or(|status| status.is_server_error()) => {
-            ("failed", Level::ERROR, "Delivery failed.")
-        }
+        _ if is_failure => ("failed", Level::ERROR, "Delivery failed."),
         _ => ("failed", Level::WARN, "Delivery failed."),
     };
     // An event of another kind is not an opt-out, so none is lost with it.

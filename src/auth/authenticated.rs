@@ -35,7 +35,7 @@ use crate::{
 pub struct Authenticated {
     credential_index: usize,
     policy: Arc<Policy>,
-    /// That of the layer around this one, whose accounts also restrict the request.
+    /// The outer layer's, whose accounts also restrict the request.
     outer: Option<Arc<Self>>,
     delivery: Arc<DeliveryState>,
 }
@@ -57,9 +57,8 @@ impl Authenticated {
         Self { credential_index, policy, outer, delivery }
     }
 
-    /// The index of the credential that matched: 0 for that of `new` or `from_credential`, 1 for
-    /// that of the first [`or`](crate::WebhookAuth::or), and so on. With nested layers it is that
-    /// of the innermost one.
+    /// The index of the credential that matched: 0 for the one of `new` or `from_credential`, 1 for
+    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers the innermost counts.
     ///
     #[must_use]
     pub fn credential_index(&self) -> usize {
@@ -86,7 +85,7 @@ impl Authenticated {
 
     /// # Errors
     ///
-    /// `missing_layer` if no layer has authenticated the request: then no event gets through.
+    /// `missing_layer` if no layer has authenticated the request.
     pub(crate) fn require(extensions: &Extensions, version: Version) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
             let rejection = Rejection::from(Code::MissingLayer);

@@ -12,7 +12,7 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Layer that lets only authenticated webhook requests through.
 ///
-/// It checks the head of a request and responds to every other one itself: 401 without the
+/// It checks the head of each request and responds itself to those it refuses: 401 without the
 /// credential, 403 if a check of the app rejects it ([`Rejection`](crate::Rejection)). A request
 /// that passes carries [`Authenticated`](crate::Authenticated) in its extensions, which
 /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) requires. The header of the credential is marked
@@ -42,8 +42,8 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 ///
 /// # With other layers
 ///
-/// The layer takes any request body and any response body, so it combines with those of tower-http
-/// in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
+/// The layer takes any request body, and any response body of `Bytes`, so it combines with those of
+/// tower-http in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
 /// two `.layer` calls on `post(..)`.
 ///
 /// ```
@@ -109,7 +109,7 @@ impl WebhookAuth {
         Credential::token(secret).map(Self::from_credential)
     }
 
-    /// Accepts any other credential.
+    /// Accepts a credential in another location.
     ///
     /// ```
     /// # use unsubscribe_webhook::{Credential, WebhookAuth};
@@ -148,7 +148,8 @@ impl WebhookAuth {
     }
 
     /// Adds a check of the head, called after the credential matched: if it returns `false`, the
-    /// response is 403. Check a header only if your proxy sets it on every request: any client can.
+    /// response is 403. Check a header only if your proxy sets it on every request, because any client
+    /// can set one.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -171,8 +172,8 @@ impl WebhookAuth {
 
     /// Accepts only events of these accounts (`data.user_id`) and refuses others with 403.
     ///
-    /// A second call keeps only the accounts that both name. The account is in the body, so it is
-    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) that refuses. Events of other kinds have no
+    /// A second call keeps only the accounts that both name. The account is in the body, so the extractor
+    /// refuses the event, not the layer. Events of other kinds have no
     /// account. Whoever knows the secret can write any account: give accounts that do not trust each
     /// other a route and a secret each.
     ///
@@ -225,12 +226,12 @@ impl WebhookAuth {
     /// Sets how many bytes of a refused request's body are read and discarded over HTTP/1; 2 MiB by
     /// default.
     ///
-    /// A server resets a connection whose body it leaves unread. A proxy in front then takes the
+    /// A server resets a connection on which it leaves a request body unread. A proxy in front then takes the
     /// server for broken, or sends the next client's request on the dead connection. So the layer
     /// reads the body of a refused request to its end before it responds, keeping none of it. It
     /// responds at once with `Connection: close` to `Expect: 100-continue`, to a `Content-Length`
-    /// over the limit, and when a chunked body exceeds the limit. With 0 it never reads and always
-    /// closes. Over HTTP/2 and HTTP/3, where a refusal ends its own stream only, it responds at once.
+    /// over the limit, and when a chunked body exceeds the limit. With 0 it reads
+    /// nothing, and closes the connection of each refused request that has a body. Over HTTP/2 and HTTP/3, where a refusal ends its own stream only, it responds at once.
     ///
     /// Let your proxy refuse bodies larger than this (nginx: `client_max_body_size`, 1 MiB by
     /// default). The layer does not apply timeouts: configure them in your server or proxy.

@@ -13,10 +13,8 @@ use serde::{
 };
 use uuid::Uuid;
 
-use self::rules::{
-    EVENT_ID, INTEGER, NAME, NUMBER, Object, Optional, REASON_ID, Rule, STRING, Seed, TOTAL, UUID,
-};
-pub(super) use self::rules::{exact_integer, uuid};
+use self::rules::{EVENT_ID, NAME, NUMBER, Object, Optional, REASON_ID, Rule, STRING, TOTAL, UUID};
+pub(super) use self::rules::{INTEGER, Seed, uuid};
 use crate::{AdditionalData, Code, Reason, Rejection, Unsubscribe, UnsubscribeEvent};
 
 /// Why a body is not an event. The texts are constants: they repeat no content.
@@ -78,7 +76,7 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
 /// The fault to report if reading fails here: the field that is being read, unless another fault is
 /// found.
 #[derive(Default)]
-struct Note {
+pub(super) struct Note {
     pointer: Cell<&'static str>,
     expected: Cell<&'static str>,
     fault: Cell<Option<DecodeError>>,

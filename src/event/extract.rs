@@ -53,7 +53,7 @@ impl UnsubscribeEvent {
     /// - what [`from_slice`](Self::from_slice) refuses;
     /// - `foreign_account` (403) for an account that the layer does not allow.
     ///
-    /// [`Rejection::body`] holds the body of the last three.
+    /// For the last three, [`Rejection::body`] returns the body.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -68,19 +68,14 @@ impl UnsubscribeEvent {
     ///     request: Request<Full<Bytes>>,
     /// ) -> Result<Response<Full<Bytes>>, Infallible> {
     ///     let (head, body) = request.into_parts();
-    ///     let body = Limited::new(body, 64 * 1024);
-    ///     Ok(match UnsubscribeEvent::from_body(&head, body).await {
-    ///         Ok(event) => {
-    ///             // Add event.data.phone to the suppression list here.
-    ///             Received.into()
-    ///         }
+    ///     Ok(match UnsubscribeEvent::from_body(&head, Limited::new(body, 64 * 1024)).await {
+    ///         Ok(event) => Received.into(), // Add event.data.phone to the suppression list first.
     ///         Err(rejection) => rejection.into(),
     ///     })
     /// }
     ///
-    /// let service = ServiceBuilder::new()
-    ///     .layer(WebhookAuth::new("s3cr3t"))
-    ///     .service(service_fn(unsubscribed));
+    /// let auth = WebhookAuth::new("s3cr3t");
+    /// let service = ServiceBuilder::new().layer(auth).service(service_fn(unsubscribed));
     /// ```
     pub async fn from_body<B>(head: &Parts, body: B) -> Result<Self, Rejection>
     where

@@ -1,4 +1,4 @@
-//! What a body that is not an event still says.
+//! What can still be read from a body that is not an event.
 //!
 //! A second reading, in one pass, that takes every type for every field: whether the body is JSON and
 //! an event of another kind, the opt-out, and the envelope for the log.
@@ -9,11 +9,10 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    decode::{BOM, DecodeError, exact_integer, uuid},
+    decode::{BOM, DecodeError, INTEGER, Note, Seed, uuid},
     is_last_attempt,
 };
 use crate::{Code, OptOut, UnsubscribeEvent, log::Envelope};
@@ -112,6 +111,35 @@ enum Field {
     Unknown,
 }
 
+impl Field {
+    /// What its value may be, in the order in which it is tried.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Data => &[Kind::Object],
+            Self::Id | Self::Name | Self::Phone => &[Kind::Text],
+            Self::UserId => &[Kind::Integer],
+            // For the log, where digits in a string count too.
+            Self::AttemptNumber | Self::AttemptTotal | Self::AttemptsTotal => {
+                &[Kind::Integer, Kind::Text]
+            }
+            Self::Unknown => &[],
+        }
+    }
+}
+
+enum Kind {
+    Object,
+    Text,
+    Integer,
+}
+
+/// The value of a member, as far as it matters.
+enum Value {
+    Other,
+    Text(String),
+    Integer(i64),
+}
+
 /// A member of an object, which may be there more than once.
 #[derive(Default)]
 enum Member {
@@ -125,7 +153,7 @@ impl Member {
     /// Counts the member before its value is read, which may fail.
     fn begin(&mut self) {
         *self = match self {
-            Self::Absent => Self::Single(Value::Null),
+            Self::Absent => Self::Single(Value::Other),
             Self::Single(_) | Self::Duplicate => Self::Duplicate,
         };
     }
@@ -136,17 +164,12 @@ impl Member {
         }
     }
 
-    fn value(&self) -> Option<&Value> {
-        if let Self::Single(value) = self { Some(value) } else { None }
-    }
-
     fn text(&self) -> Option<&str> {
-        self.value()?.as_str()
+        if let Self::Single(Value::Text(text)) = self { Some(text) } else { None }
     }
 
     fn integer(&self) -> Option<i64> {
-        let value = self.value()?;
-        value.as_i64().or_else(|| exact_integer(value.as_f64()?))
+        if let Self::Single(Value::Integer(number)) = self { Some(*number) } else { None }
     }
 
     fn digits(&self) -> Option<i64> {
@@ -165,11 +188,12 @@ impl Outline {
             if object.deserialize(&mut json).and_then(|()| json.end()).is_ok() {
                 return (outline, true);
             }
-            // `serde_json` stops at a `data` that is not an object, and at JSON that no `Value` holds
-            // (1e999, 128 arrays in one another): the member is then skipped. If it stops at no member,
-            // the text is not JSON there.
+            // `serde_json` stops at a value of another kind: the member is then read as its next kind, or
+            // skipped. If it stops at no member, the text is not JSON there. Not read as a `Value`: one
+            // takes a hundred times the memory, and recurses without a limit through the private names
+            // of serde_json's features.
             match progress.reading.take() {
-                Some(member) => progress.skipped.push(member),
+                Some(member) => progress.failed.push(member),
                 None => return (outline, false),
             }
         }
@@ -180,10 +204,10 @@ impl Outline {
     }
 }
 
-/// The members whose values are skipped, and the one that is being read.
+/// The members whose values could not be read, once for each kind, and the one that is being read.
 #[derive(Default)]
 struct Progress {
-    skipped: Vec<Field>,
+    failed: Vec<Field>,
     reading: Cell<Option<Field>>,
 }
 
@@ -218,15 +242,22 @@ impl<'de> Visitor<'de> for Object<'_> {
             if is_member {
                 outline.0[field as usize].begin();
             }
-            if !is_member || progress.skipped.contains(&field) {
+            let failures = progress.failed.iter().filter(|failed| **failed == field).count();
+            let Some(kind) = field.kinds().get(failures).filter(|_| is_member) else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
-            }
+            };
             progress.reading.set(Some(field));
-            if field == Field::Data {
-                map.next_value_seed(Object { outline, is_data: true, progress })?;
-            } else {
-                outline.0[field as usize].end(map.next_value()?);
+            let member = &mut outline.0[field as usize];
+            match kind {
+                Kind::Object => {
+                    map.next_value_seed(Object { outline, is_data: true, progress })?;
+                }
+                Kind::Text => member.end(Value::Text(map.next_value()?)),
+                Kind::Integer => {
+                    let seed = Seed(INTEGER, &Note::default());
+                    member.end(Value::Integer(map.next_value_seed(seed)?));
+                }
             }
             progress.reading.set(None);
         }

@@ -33,17 +33,15 @@ use crate::{Code, OptOut, ServerError};
 /// [`Bytes`] for apps without axum. It is cheap to clone.
 ///
 /// ```
-/// use http_body_util::Full;
 /// use unsubscribe_webhook::{Code, UnsubscribeEvent};
 ///
 /// let body = br#"{"name": "phone.unsubscribe", "id": 17, "data": {}}"#;
 /// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
-/// assert_eq!(rejection.status(), 400);
 /// assert_eq!(rejection.code(), Code::InvalidField);
 /// assert_eq!(rejection.pointer(), Some("/id"));
 ///
-/// let response: http::Response<Full<bytes::Bytes>> = rejection.into();
-/// assert_eq!(response.headers()["content-type"], "application/problem+json");
+/// let response: http::Response<Vec<u8>> = rejection.into();
+/// assert_eq!(response.status(), 400);
 /// ```
 ///
 /// [RFC 6901]: https://www.rfc-editor.org/rfc/rfc6901
@@ -102,25 +100,12 @@ impl Rejection {
     }
 
     /// The reason.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
-    /// let rejection = UnsubscribeEvent::from_slice(br#"{"name": "sms.delivery"}"#).unwrap_err();
-    /// assert_eq!(rejection.code(), Code::OtherEvent);
-    /// ```
     #[must_use]
     pub fn code(&self) -> Code {
         self.code
     }
 
     /// The field of the contract that is at fault, as a JSON pointer (RFC 6901).
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
-    /// let body = br#"{"name": "phone.unsubscribe"}"#;
-    /// let rejection = UnsubscribeEvent::from_slice(body).unwrap_err();
-    /// assert_eq!((rejection.code(), rejection.pointer()), (Code::MissingField, Some("/id")));
-    /// ```
     #[must_use]
     pub fn pointer(&self) -> Option<&'static str> {
         self.pointer
@@ -131,29 +116,12 @@ impl Rejection {
     ///
     /// `None` if the body was not read whole, or if you hold it already
     /// ([`UnsubscribeEvent::from_slice`](crate::UnsubscribeEvent::from_slice), a handler's error).
-    ///
-    /// ```
-    /// use unsubscribe_webhook::{Received, Rejection, UnsubscribeEvent};
-    /// # fn store_dead_letter(_: &[u8]) {}
-    ///
-    /// async fn unsubscribed(
-    ///     event: Result<UnsubscribeEvent, Rejection>,
-    /// ) -> Result<Received, Rejection> {
-    ///     let event = event.inspect_err(|rejection| {
-    ///         if let Some(body) = rejection.body() {
-    ///             store_dead_letter(body);
-    ///         }
-    ///     })?;
-    ///     // Add event.data.phone to the suppression list here.
-    ///     Ok(Received)
-    /// }
-    /// ```
     #[must_use]
     pub fn body(&self) -> Option<&Bytes> {
         self.refused().map(|(body, _)| body)
     }
 
-    /// The opt-out that a refused body still says, if it can be read with certainty.
+    /// The opt-out in a refused body, if it can be read with certainty.
     ///
     /// A real opt-out can break the contract: a person who gives no reason, an empty map that PHP
     /// writes as `[]`, a byte that is not UTF-8. Add its number to your suppression list, then
@@ -166,7 +134,7 @@ impl Rejection {
     /// - the account is accepted, where the layer names accounts.
     ///
     /// ```
-    /// use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent};
+    /// use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent};
     /// # mod suppression_list { pub async fn add(_: &str) -> std::io::Result<()> { Ok(()) } }
     ///
     /// async fn unsubscribed(
@@ -174,6 +142,7 @@ impl Rejection {
     /// ) -> Result<Received, ServerError> {
     ///     match event {
     ///         Ok(event) => suppression_list::add(&event.data.phone).await?,
+    ///         Err(rejection) if rejection.code() == Code::OtherEvent => {}
     ///         Err(rejection) => {
     ///             let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
     ///             suppression_list::add(&opt_out.phone).await?;
@@ -193,10 +162,10 @@ impl Rejection {
         if let Content::Body(refused) = &self.content { Some(refused) } else { None }
     }
 
-    /// Marks that the app has stored what it needs of the refused body, durably.
+    /// Marks the opt-out of the refused body as stored by the app, durably.
     ///
     /// The response stays the same. The log records `kept`, and does not report a lost opt-out when
-    /// this was the last attempt.
+    /// this was the last attempt. Return this rejection itself: the log reads it from the response.
     #[must_use]
     pub fn kept(mut self) -> Self {
         self.is_kept = true;

@@ -12,7 +12,7 @@ use super::{Members, Note};
 use crate::{ReasonId, UnsubscribeEvent};
 
 /// What a field's value must be, and the reader of such a value.
-pub(super) trait Rule<'de>: Sized {
+pub(in crate::event) trait Rule<'de>: Sized {
     type Value;
 
     fn expected(&self) -> &'static str;
@@ -26,7 +26,7 @@ pub(super) trait Rule<'de>: Sized {
 }
 
 /// A rule as serde takes it.
-pub(super) struct Seed<'a, R>(pub(super) R, pub(super) &'a Note);
+pub(in crate::event) struct Seed<'a, R>(pub(in crate::event) R, pub(in crate::event) &'a Note);
 
 impl<'de, R: Rule<'de>> DeserializeSeed<'de> for Seed<'_, R> {
     type Value = R::Value;
@@ -45,7 +45,7 @@ pub(super) const NAME: Text<()> = Text {
 pub(super) const EVENT_ID: Text<Uuid> =
     Text { expected: "Expected a UUID in lower case.", read: event_id };
 pub(super) const UUID: Text<Uuid> = Text { expected: "Expected a UUID with hyphens.", read: uuid };
-pub(super) const INTEGER: Integer<i64> =
+pub(in crate::event) const INTEGER: Integer<i64> =
     Integer { expected: "Expected a 64-bit integer.", read: Some };
 pub(super) const NUMBER: Integer<i64> = Integer {
     expected: "Expected an integer of at least 1.",
@@ -91,7 +91,7 @@ impl<T> Visitor<'_> for Text<T> {
 }
 
 /// An integer that `read` accepts.
-pub(super) struct Integer<T> {
+pub(in crate::event) struct Integer<T> {
     expected: &'static str,
     read: fn(i64) -> Option<T>,
 }
@@ -200,7 +200,7 @@ impl<'de, T: Members> Visitor<'de> for Seed<'_, Object<T>> {
 /// A double as an integer of JSON Schema 2020-12, for which `2.0` and `2e0` are the integer 2; up to
 /// where a double is exact.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number within the limit")]
-pub(in crate::event) fn exact_integer(number: f64) -> Option<i64> {
+fn exact_integer(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_007_199_254_740_992.0; // 2^53
     (number.fract() == 0.0 && number.abs() < LIMIT).then_some(number as i64)
 }
