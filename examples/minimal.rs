@@ -10,7 +10,7 @@ use unsubscribe_webhook::{
 async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
     match event {
         Ok(event) => suppress(&event.data.phone).await?,
-        Err(rejection) if rejection.code() == Code::OtherEvent => {} // or it is sent again
+        Err(rejection) if rejection.code() == Code::OtherEvent => {} // acknowledge other events
         // The response stays a 400, but the number is stored if it can be read with certainty.
         Err(rejection) => {
             let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
