@@ -1,6 +1,6 @@
 //! The documents show what the repository holds.
 
-use std::{collections::BTreeSet, fs};
+use std::{collections::BTreeSet, fs, path::Path};
 
 const README: &str = include_str!("../README.md");
 const SECURITY: &str = include_str!("../docs/security.md");
@@ -16,10 +16,9 @@ fn the_readme_shows_the_minimal_example() {
 fn every_example_is_listed() {
     let list = include_str!("../examples/README.md");
     for entry in fs::read_dir("examples").expect("the folder") {
-        let entry = entry.expect("a file");
-        let name = entry.file_name().into_string().expect("UTF-8");
-        let is_folder = entry.file_type().expect("a type").is_dir();
-        if is_folder || name.ends_with(".rs") {
+        let path = entry.expect("a file").path();
+        if path.is_dir() || has_extension(&path, "rs") {
+            let name = path.file_name().expect("a name").to_string_lossy();
             assert!(list.contains(&format!("]({name})")), "{name}");
         }
     }
@@ -77,9 +76,9 @@ fn each_claim_names_a_command_that_exists() {
 fn each_chapter_is_in_the_book_and_its_code_is_compiled() {
     let mut files = BTreeSet::new();
     for entry in fs::read_dir("docs").expect("the folder") {
-        let name = entry.expect("a file").file_name().into_string().expect("UTF-8");
-        if name.ends_with(".md") {
-            files.insert(name);
+        let path = entry.expect("a file").path();
+        if has_extension(&path, "md") {
+            files.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
         }
     }
     assert!(files.remove("SUMMARY.md"));
@@ -109,6 +108,10 @@ fn each_code_is_in_the_contract_the_picture_and_the_table_of_responses() {
         assert!(description.contains(code.as_str()) && drawn.contains(code.as_str()), "{code}");
         assert!(table.contains(&format!("`{code}`")), "{code}");
     }
+}
+
+fn has_extension(path: &Path, extension: &str) -> bool {
+    path.extension().is_some_and(|given| given == extension)
 }
 
 fn chapters() -> BTreeSet<String> {
