@@ -1,7 +1,7 @@
 //! Receive LOX24's `phone.unsubscribe` webhooks in an axum or tower app.
 //!
-//! A person has unsubscribed a phone number, the SMS provider calls your app with a secret in the
-//! `X-LOX24-Token` header, and your app must stop texting that number.
+//! When a person unsubscribes a phone number, LOX24 sends your app a request with a secret in the
+//! `X-LOX24-Token` header. Your app must then stop texting that number.
 //!
 //! - [`WebhookAuth`], a tower layer, authenticates the request by its head.
 //! - [`UnsubscribeEvent`], an axum extractor, is a checked event, or a [`Rejection`].
@@ -63,8 +63,8 @@
 //!
 //! # Features
 //!
-//! - `testing`: what the tests of your app need, such as [a suite][testing] that sends the whole app a
-//!   hundred good and bad requests and reports what is wired wrong.
+//! - `testing`: what the tests of your app need, such as [a suite][testing] that sends the whole app
+//!   over a hundred valid and invalid requests and reports each wrong response.
 //!
 //! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 

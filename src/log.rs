@@ -161,7 +161,9 @@ impl DeliveryGuard {
                 emit(&Record { cause: Some(cause), refusal, ..Record::default() }, completion);
             }
             Some(Source::Shared(state)) => {
-                emit(&state.0.lock().unwrap_or_else(PoisonError::into_inner), completion);
+                // Copied, so that no lock is held while the subscriber runs.
+                let record = *state.0.lock().unwrap_or_else(PoisonError::into_inner);
+                emit(&record, completion);
             }
         }
     }
@@ -189,48 +191,58 @@ fn emit(record: &Record, completion: &Completion<'_>) {
         Completion::Failed | Completion::Dropped => (None, None),
     };
     let is_acknowledged = status.is_some_and(|status| status.is_success());
+    let is_failure = status.is_none_or(|status| status.is_server_error());
     let refusal = rejection.map(Refusal::from).or(record.refusal);
-    let outcome = match (completion, refusal.map(|refusal| refusal.code)) {
-        // Logged where it was found.
-        (Completion::Responded(..), Some(Code::MissingLayer)) => return,
-        (_, Some(Code::Unauthorized)) => Outcome::Unauthenticated,
-        (Completion::Dropped, _) => Outcome::Abandoned,
-        (_, Some(Code::ServerError)) => Outcome::Failed,
-        (_, Some(Code::OtherEvent)) => Outcome::OtherEvent,
-        (_, Some(_)) => Outcome::Refused,
-        (_, None) if record.envelope.is_some() && is_acknowledged => Outcome::Accepted,
-        (_, None) if is_acknowledged => Outcome::Passed,
-        (_, None) if record.envelope.is_none() && is_not_found(status) => Outcome::NotFound,
-        (_, None) => Outcome::Failed,
-    };
     let is_kept = rejection.is_some_and(Rejection::is_kept);
     let envelope = record.envelope.unwrap_or_default();
+    // The closed set of the field `outcome`, with `misconfigured`.
+    let (outcome, level, message) = match (completion, refusal.map(|refusal| refusal.code)) {
+        // Logged where it was found.
+        (Completion::Responded(..), Some(Code::MissingLayer)) => return,
+        (_, Some(Code::Unauthorized)) => {
+            ("unauthenticated", Level::INFO, "Missing, invalid or duplicate credentials.")
+        }
+        (Completion::Dropped, _) => {
+            ("abandoned", Level::WARN, "Delivery dropped without a response.")
+        }
+        // The app failed on its own, whatever the extractor found.
+        _ if rejection.is_none() && is_failure => ("failed", Level::ERROR, "Delivery failed."),
+        (_, Some(Code::OtherEvent)) => {
+            ("other_event", Level::DEBUG, "Authenticated event of another kind.")
+        }
+        (_, Some(code)) if code != Code::ServerError => {
+            let message = match (is_kept, is_acknowledged) {
+                (true, _) => "Delivery refused; its opt-out is kept.",
+                (false, true) => "Refused delivery was acknowledged: it is not sent again.",
+                (false, false) => "Delivery refused.",
+            };
+            ("refused", Level::WARN, message)
+        }
+        (_, None) if is_acknowledged && record.envelope.is_some() => {
+            ("accepted", Level::DEBUG, "Delivery accepted.")
+        }
+        (_, None) if is_acknowledged => {
+            ("passed", Level::DEBUG, "Authenticated request completed.")
+        }
+        (_, None) if record.envelope.is_none() && is_not_found(status) => (
+            "not_found",
+            Level::WARN,
+            "No handler for the path or method of an authenticated request.",
+        ),
+        _ if is_acknowledged => {
+            ("failed", Level::ERROR, "Delivery failed but was acknowledged: it is not sent again.")
+        }
+        _ if is_failure => ("failed", Level::ERROR, "Delivery failed."),
+        _ => ("failed", Level::WARN, "Delivery failed."),
+    };
     // An event of another kind is not an opt-out, so none is lost with it.
     let is_other = record.refusal.is_some_and(|refusal| refusal.code == Code::OtherEvent);
     let last_attempt = if is_other { None } else { envelope.is_last_attempt };
-    let is_lost = last_attempt == Some(true) && !is_acknowledged && !is_kept;
-    let (level, message) = match outcome {
-        // Whatever the outcome: the provider does not send the event again.
-        _ if is_lost => {
-            (Level::ERROR, "Last attempt failed: the opt-out is lost unless it was stored.")
-        }
-        Outcome::Accepted => (Level::DEBUG, "Delivery accepted."),
-        Outcome::OtherEvent => (Level::DEBUG, "Authenticated event of another kind."),
-        Outcome::Passed => (Level::DEBUG, "Authenticated request completed."),
-        Outcome::Unauthenticated => (Level::INFO, "Missing, invalid or duplicate credentials."),
-        Outcome::NotFound => {
-            (Level::WARN, "Authenticated request to a path or method without a handler.")
-        }
-        Outcome::Refused if is_kept => (Level::WARN, "Delivery refused; its opt-out is kept."),
-        Outcome::Refused => (Level::WARN, "Delivery refused."),
-        Outcome::Failed if is_acknowledged => {
-            (Level::ERROR, "Delivery failed but was acknowledged: it is not sent again.")
-        }
-        Outcome::Failed if status.is_none_or(|status| status.is_server_error()) => {
-            (Level::ERROR, "Delivery failed.")
-        }
-        Outcome::Failed => (Level::WARN, "Delivery failed."),
-        Outcome::Abandoned => (Level::WARN, "Delivery dropped without a response."),
+    // Whatever the outcome: the provider does not send the event again.
+    let (level, message) = if last_attempt == Some(true) && !is_acknowledged && !is_kept {
+        (Level::ERROR, "Last attempt failed: the opt-out is lost unless it was stored.")
+    } else {
+        (level, message)
     };
 
     // A macro, because the level of an event is a constant of its callsite.
@@ -239,7 +251,7 @@ fn emit(record: &Record, completion: &Completion<'_>) {
             tracing::event!(
                 target: TARGET,
                 $level,
-                outcome = outcome.as_str(),
+                outcome,
                 status = status.map(|status| status.as_u16()),
                 code = refusal.map(|refusal| refusal.code.as_str()),
                 pointer = refusal.and_then(|refusal| refusal.pointer),
@@ -265,32 +277,4 @@ fn emit(record: &Record, completion: &Completion<'_>) {
 
 fn is_not_found(status: Option<StatusCode>) -> bool {
     matches!(status, Some(StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED))
-}
-
-#[derive(Clone, Copy)]
-enum Outcome {
-    Accepted,
-    OtherEvent,
-    Passed,
-    Unauthenticated,
-    NotFound,
-    Refused,
-    Failed,
-    Abandoned,
-}
-
-impl Outcome {
-    /// The closed set of the field `outcome`, with `misconfigured`.
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::OtherEvent => "other_event",
-            Self::Passed => "passed",
-            Self::Unauthenticated => "unauthenticated",
-            Self::NotFound => "not_found",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Abandoned => "abandoned",
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The public face: auto traits, and which credentials can be made.
+//! The public API: auto traits, and which credentials can be made.
 
 mod common;
 
@@ -51,36 +51,39 @@ fn assert_unusable(made: Result<Credential, ConfigError>, why: &str) {
     assert_eq!(made.expect_err("unusable").to_string(), why);
 }
 
+/// CVE-2026-45754, also after its fix: with an empty secret, as of an unset variable, nothing is
+/// compared and every request is accepted.
 #[test]
-fn a_secret_that_could_never_match_is_refused() {
-    const EMPTY: &str = "the secret is empty";
-    const LINE: &str = "the secret ends with a line break, as one read from a file does: trim it";
-    const WHITESPACE: &str = "the secret starts or ends with whitespace: trim it";
-    const BOM: &str = "the secret starts with a byte order mark: remove it";
-
+fn an_empty_secret_or_one_that_could_never_match_is_refused() {
     type Make = fn(&str) -> Result<Credential, ConfigError>;
-    let makers: [Make; 4] = [
-        |secret| Credential::token(secret),
-        |secret| Credential::header("x-hook", secret),
-        |secret| Credential::bearer(secret),
-        |secret| Credential::query("key", secret),
+    let makers: [(&str, Make); 5] = [
+        ("secret", |secret| Credential::token(secret)),
+        ("secret", |secret| Credential::header("x-hook", secret)),
+        ("secret", |secret| Credential::bearer(secret)),
+        ("password", |secret| Credential::basic("lox24", secret)),
+        ("secret", |secret| Credential::query("key", secret)),
     ];
-    for make in makers {
+    for (what, make) in makers {
         assert!(make(SECRET).is_ok());
-        assert_unusable(make(""), EMPTY);
-        assert_unusable(make("s3cr3t\n"), LINE);
-        assert_unusable(make("s3cr3t\r\n"), LINE);
-        assert_unusable(make("\n"), LINE);
-        assert_unusable(make(" "), WHITESPACE);
-        assert_unusable(make("s3cr3t "), WHITESPACE);
-        assert_unusable(make("\ts3cr3t"), WHITESPACE);
-        assert_unusable(make("s3cr3t\u{a0}"), WHITESPACE);
-        assert_unusable(make("\u{feff}s3cr3t"), BOM);
+        for (secret, why) in [
+            ("", "is empty"),
+            ("s3cr3t\n", "ends with a line break, as one read from a file does: trim it"),
+            ("s3cr3t\r\n", "ends with a line break, as one read from a file does: trim it"),
+            ("\n", "ends with a line break, as one read from a file does: trim it"),
+            (" ", "starts or ends with whitespace: trim it"),
+            ("s3cr3t ", "starts or ends with whitespace: trim it"),
+            ("\ts3cr3t", "starts or ends with whitespace: trim it"),
+            ("s3cr3t\u{a0}", "starts or ends with whitespace: trim it"),
+            ("\u{feff}s3cr3t", "starts with a byte order mark: remove it"),
+        ] {
+            assert_unusable(make(secret), &format!("the {what} {why}"));
+        }
     }
+    assert!(WebhookAuth::try_new("").is_err());
 }
 
 #[test]
-fn a_secret_must_be_sendable_in_its_place() {
+fn a_secret_must_be_valid_in_its_location() {
     let header = "the secret contains a character that a header cannot hold: use printable ASCII";
     for secret in ["pässword", "a\nb", "a\0b", "a\tb", "a\u{7f}b"] {
         assert_unusable(Credential::token(secret), header);
@@ -91,8 +94,8 @@ fn a_secret_must_be_sendable_in_its_place() {
         assert_unusable(Credential::header(unusable, SECRET), name);
     }
 
-    let bearer = "the secret is not a bearer token of RFC 6750: use letters, digits and -._~+/, then any \
-         number of =";
+    let bearer = "the secret is not a bearer token of RFC 6750: use letters, digits and -._~+/, then \
+                  any number of =";
     for secret in ["two words", "pässword", "a=b", "=", "a,b", "a\nb"] {
         assert_unusable(Credential::bearer(secret), bearer);
     }
@@ -103,11 +106,6 @@ fn a_secret_must_be_sendable_in_its_place() {
     let basic = Credential::basic;
     assert!(basic("user", "p:ässword").is_ok());
     assert!(basic("", "password").is_ok());
-    assert_unusable(basic("user", ""), "the password is empty");
-    assert_unusable(
-        basic("user", "password\n"),
-        "the password ends with a line break, as one read from a file does: trim it",
-    );
     assert_unusable(basic("user ", "password"), "the user starts or ends with whitespace: trim it");
     assert_unusable(basic("us:er", "p"), "the user contains a colon (RFC 7617)");
     let control = "the user or the password contains a control character (RFC 7617)";
@@ -162,23 +160,18 @@ fn a_configuration_error_prints_its_sentence() {
 
 #[test]
 fn each_code_has_a_name_and_a_status() {
-    let codes: Vec<_> = Code::ALL.iter().map(|code| (code.as_str(), code.status())).collect();
     let expected = [
-        ("unauthorized", 401),
-        ("forbidden", 403),
-        ("foreign_account", 403),
-        ("content_type", 400),
-        ("body_too_large", 400),
-        ("body_incomplete", 400),
-        ("not_json", 400),
-        ("missing_field", 400),
-        ("invalid_field", 400),
-        ("duplicate_field", 400),
-        ("other_event", 400),
-        ("missing_layer", 500),
-        ("server_error", 500),
+        (401, "unauthorized"),
+        (403, "forbidden foreign_account"),
+        (400, "content_type body_too_large body_incomplete not_json"),
+        (400, "missing_field invalid_field duplicate_field other_event"),
+        (500, "missing_layer server_error"),
     ];
-    assert_eq!(codes, expected.map(|(code, status)| (code, status.try_into().expect("a status"))));
+    let expected = expected
+        .iter()
+        .flat_map(|(status, codes)| codes.split(' ').map(|code| (code.to_owned(), *status)));
+    let codes = Code::ALL.iter().map(|code| (code.to_string(), code.status().as_u16()));
+    assert!(codes.eq(expected));
     assert!(Code::ALL.iter().all(|code| code.to_string() == code.as_str()));
 }
 

@@ -1,4 +1,6 @@
 //! The examples as a person runs them: as processes, over the network.
+//! Its signals are those of Unix.
+#![cfg(unix)]
 
 mod common;
 #[path = "common/process.rs"]
@@ -14,8 +16,8 @@ use std::{
 
 use axum::{body::Body, extract::Request};
 use common::{
-    Answer, EXAMPLE, Fields, PATH, SECRET, assert_received, assert_refused_over_network, program,
-    signed, signed_by, token, unsigned,
+    EXAMPLE, Fields, PATH, Reply, SECRET, assert_received, assert_refused_over_network,
+    authenticated, authenticated_by, program, token, unauthenticated,
 };
 use futures_util::future::join_all;
 use http::{HeaderValue, Response};
@@ -57,13 +59,13 @@ fn to(path: &str, mut request: Request) -> Request {
 }
 
 #[track_caller]
-fn assert_answer(answer: &Answer, status: u16, code: &str, pointer: Option<&str>) {
+fn assert_answer(answer: &Reply, status: u16, code: &str, pointer: Option<&str>) {
     assert_refused_over_network(answer, code, pointer);
     assert_eq!(answer.status, status);
 }
 
 /// An acknowledgement as it comes over the wire.
-fn assert_acknowledged(mut answer: Answer) {
+fn assert_acknowledged(mut answer: Reply) {
     answer.headers.retain(|(name, _)| name != "date");
     assert_received(&answer);
 }
@@ -128,11 +130,11 @@ async fn assert_loses_no_opt_out(name: &str, read: impl Fn(&TempDir) -> Stored) 
     let mut expected = Stored::default();
     for (index, (old, new, code, is_opt_out)) in BROKEN.into_iter().enumerate() {
         let phone = format!("+4911155550{index:02}");
-        let text = Fields::example().text().replace(PHONE, &phone);
+        let text = Fields::example().json().replace(PHONE, &phone);
         let (start, rest) = text.split_once(old).expect("it is there");
         let end = new.map(|new| [new, rest.as_bytes()].concat()).unwrap_or_default();
         let body = [start.as_bytes(), &end].concat();
-        let mut request = signed(body.clone());
+        let mut request = authenticated(body.clone());
         if code == "content_type" {
             request.headers_mut().insert("content-type", HeaderValue::from_static("text/plain"));
         }
@@ -147,7 +149,7 @@ async fn assert_loses_no_opt_out(name: &str, read: impl Fn(&TempDir) -> Stored) 
         expected.1.extend((name != "minimal").then_some(body));
         assert_eq!(read(&folder), expected, "{name}, {index}");
     }
-    assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
+    assert_answer(&host.send(unauthenticated(EXAMPLE)).await, 401, "unauthorized", None);
     let log = host.log();
     assert_eq!(log.matches("its opt-out is kept").count(), expected.0.len(), "{name}: {log}");
 
@@ -207,22 +209,22 @@ async fn the_quickstart_keeps_each_unsubscribe_once() {
     let settings = [("WEBHOOK_SECRET", SECRET)];
     let host = Program::start("quickstart", &folder, &settings);
     let other = format!(r#"{{"name":"phone.subscribe","data":{{"phone":"{PHONE}"}}}}"#);
-    assert_acknowledged(host.send(signed(other)).await);
-    let wrong = signed_by(&token("wrong"), EXAMPLE);
+    assert_acknowledged(host.send(authenticated(other)).await);
+    let wrong = authenticated_by(&token("wrong"), EXAMPLE);
     assert_answer(&host.send(wrong).await, 401, "unauthorized", None);
     assert!(!suppresses(&host, PHONE).await);
 
     // Three times, and with either name of the total: stored once.
     let page = EXAMPLE.replace("attempts_total", "attempt_total");
     for body in [EXAMPLE, EXAMPLE, &page] {
-        assert_acknowledged(host.send(signed(body.to_owned())).await);
+        assert_acknowledged(host.send(authenticated(body.to_owned())).await);
     }
     assert_eq!(host.send(get("/suppressed/%2B4911113333444", SECRET)).await.status, 200);
     let [(phone, event)] = &*stored(&folder) else { panic!("one row") };
     let event: UnsubscribeEvent = serde_json::from_str(event).expect("an event");
     assert_eq!((&**phone, event), (PHONE, common::example()));
     // The same id with another number is another opt-out.
-    assert_acknowledged(host.send(signed(EXAMPLE.replace(PHONE, OTHER_PHONE))).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE.replace(PHONE, OTHER_PHONE))).await);
 
     // The list is personal data; the health check is not.
     let answer = host.send(get(&format!("/suppressed/{PHONE}"), "wrong")).await;
@@ -235,7 +237,7 @@ async fn the_quickstart_keeps_each_unsubscribe_once() {
     let host = Program::start("quickstart", &folder, &[settings[0], debug]);
     assert!(suppresses(&host, PHONE).await && suppresses(&host, OTHER_PHONE).await);
     assert!(!suppresses(&host, "+49").await);
-    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
     assert_eq!(stored(&folder).len(), 2);
     let log = host.log();
     for line in ["INFO quickstart: Event stored before. id=", "DEBUG unsubscribe_webhook: Delivery"]
@@ -253,9 +255,9 @@ async fn the_quickstart_answers_500_while_it_cannot_store() {
     for (table, body) in [("unsubscribed", EXAMPLE), ("refused", "{")] {
         let rename = |from, to| database.execute(&format!("ALTER TABLE {from} RENAME TO {to}"), []);
         rename(table, "gone").expect("renamed");
-        assert_answer(&host.send(signed(body)).await, 500, "server_error", None);
+        assert_answer(&host.send(authenticated(body)).await, 500, "server_error", None);
         rename("gone", table).expect("renamed");
-        assert_ne!(host.send(signed(body)).await.status, 500);
+        assert_ne!(host.send(authenticated(body)).await.status, 500);
     }
 }
 
@@ -264,12 +266,12 @@ async fn the_quickstart_answers_500_while_it_cannot_store() {
 async fn the_quickstart_does_not_wait_for_other_processes() {
     let folder = folder();
     let host = Program::start("quickstart", &folder, &[("WEBHOOK_SECRET", SECRET)]);
-    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
     let database = rusqlite::Connection::open(folder.path().join("unsubscribed.db")).expect("it");
     database.execute_batch("BEGIN IMMEDIATE").expect("a lock");
     let start = Instant::now();
     let deliver = async |_| {
-        assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
+        assert_answer(&host.send(authenticated(EXAMPLE)).await, 500, "server_error", None);
         start.elapsed()
     };
     let look_up = async {
@@ -311,7 +313,7 @@ async fn the_quickstart_prints_what_to_try() {
         let host = Program::start("quickstart", &folder, &settings);
         let broken = EXAMPLE.replacen("\"id\": 4", "\"id\": 7", 1).replace("13333444", "15555555");
         for (body, expected) in [(EXAMPLE, statuses[0]), (&broken, statuses[2])] {
-            let answer = host.send(signed_by(&token("demo-secret"), body.to_owned())).await;
+            let answer = host.send(authenticated_by(&token("demo-secret"), body.to_owned())).await;
             assert!(expected.contains(&answer.status.to_string()), "{expected}: {answer:?}");
         }
         let list: BTreeSet<String> = rows(&folder, "SELECT phone FROM suppression_list");
@@ -346,7 +348,7 @@ async fn a_wrong_path_or_method_is_logged_without_the_query() {
         for (path, method, status) in
             [(&*slash, "POST", 404), (prefixed, "POST", 404), (PATH, "GET", 405)]
         {
-            let mut request = to(&format!("{path}?token={SECRET}"), signed(EXAMPLE));
+            let mut request = to(&format!("{path}?token={SECRET}"), authenticated(EXAMPLE));
             *request.method_mut() = method.parse().expect("a method");
             assert_eq!(host.send(request).await.status, status);
         }
@@ -435,12 +437,17 @@ async fn minimal_takes_events_in_both_forms() {
     fs::write(folder.path().join("unsubscribed.txt"), "\n\"+49111").expect("the list");
     let host = Program::start("minimal", &folder, &[("WEBHOOK_SECRET", SECRET)]);
     for path in [PATH, "/webhooks/shortest"] {
-        assert_acknowledged(host.send(to(path, signed(EXAMPLE))).await);
-        assert_acknowledged(host.send(to(path, signed(r#"{"name":"sms.delivery"}"#))).await);
-        assert_answer(&host.send(to(path, unsigned(EXAMPLE))).await, 401, "unauthorized", None);
+        assert_acknowledged(host.send(to(path, authenticated(EXAMPLE))).await);
+        assert_acknowledged(host.send(to(path, authenticated(r#"{"name":"sms.delivery"}"#))).await);
+        assert_answer(
+            &host.send(to(path, unauthenticated(EXAMPLE))).await,
+            401,
+            "unauthorized",
+            None,
+        );
     }
     assert_eq!(lines(&folder), [PHONE, PHONE]);
-    assert_eq!(host.send(to("/webhooks/", signed(EXAMPLE))).await.status, 404);
+    assert_eq!(host.send(to("/webhooks/", authenticated(EXAMPLE))).await.status, 404);
     assert!(host.log().contains("outcome"));
 }
 
@@ -457,7 +464,7 @@ async fn a_full_disk_is_a_500_or_prevents_the_start() {
         limited
     };
     let host = Program::run(&mut limited("minimal"));
-    assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
+    assert_answer(&host.send(authenticated(EXAMPLE)).await, 500, "server_error", None);
 
     let error = error_at_start(&mut limited("existing_router"));
     assert!(error.contains("DATA_DIR must be a folder that can be written"), "{error}");
@@ -477,19 +484,19 @@ async fn an_existing_router_keeps_its_other_routes_open() {
         assert_eq!(host.send(open(method, path).expect("a request")).await.body, body);
     }
 
-    assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
-    assert_acknowledged(host.send(signed(EXAMPLE)).await);
-    assert_acknowledged(host.send(signed_by(&token("old-secret"), EXAMPLE)).await);
-    assert_acknowledged(host.send(signed(r#"{"name":"sms.delivery"}"#)).await);
+    assert_answer(&host.send(unauthenticated(EXAMPLE)).await, 401, "unauthorized", None);
+    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated_by(&token("old-secret"), EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated(r#"{"name":"sms.delivery"}"#)).await);
     let [event] = &*files(&folder, "unsubscribed") else { panic!("one file") };
     assert_eq!(UnsubscribeEvent::from_slice(event).expect("an event"), common::example());
     // The same id with another number does not replace the first one.
-    assert_acknowledged(host.send(signed(EXAMPLE.replace(PHONE, OTHER_PHONE))).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE.replace(PHONE, OTHER_PHONE))).await);
     assert_eq!(phones(&folder), BTreeSet::from([PHONE, OTHER_PHONE].map(str::to_owned)));
 
     // Four attempts of a body that is refused leave one file.
     for _ in 0..4 {
-        assert_answer(&host.send(signed(&EXAMPLE[..20])).await, 400, "not_json", None);
+        assert_answer(&host.send(authenticated(&EXAMPLE[..20])).await, 400, "not_json", None);
     }
     assert_eq!(files(&folder, "refused"), [&EXAMPLE.as_bytes()[..20]]);
     assert_eq!(files(&folder, "unfinished").len(), 0);
@@ -502,11 +509,11 @@ async fn an_existing_router_checks_where_a_delivery_comes_from() {
     let settings = |sources| [("WEBHOOK_SECRET", SECRET), ("WEBHOOK_SOURCES", sources)];
     let elsewhere = Program::start("existing_router", &folder, &settings("192.0.2.1,2001:db8::1"));
     // The client's own header changes nothing.
-    let mut forged = signed(EXAMPLE);
+    let mut forged = authenticated(EXAMPLE);
     forged.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
     assert_answer(&elsewhere.send(forged).await, 403, "forbidden", None);
     let here = Program::start("existing_router", &folder, &settings("192.0.2.1, 127.0.0.1"));
-    assert_acknowledged(here.send(signed(EXAMPLE)).await);
+    assert_acknowledged(here.send(authenticated(EXAMPLE)).await);
 }
 
 /// A delivery as it goes over the wire, in two parts: the head, and the contract's example.
@@ -533,7 +540,7 @@ fn hardened(settings: &[(&str, &str)]) -> (TempDir, Program) {
 
 /// A refusal after which the connection is closed, because its body may be unread.
 #[track_caller]
-fn assert_last_answer(mut answer: Answer, status: u16, code: &str) {
+fn assert_last_answer(mut answer: Reply, status: u16, code: &str) {
     assert_eq!(common::header(&answer, "connection"), ["close"]);
     answer.headers.retain(|(name, _)| name != "connection");
     assert_answer(&answer, status, code, None);
@@ -543,13 +550,13 @@ fn assert_last_answer(mut answer: Answer, status: u16, code: &str) {
 async fn the_hardened_host_keeps_each_unsubscribe_once() {
     let (folder, host) = hardened(&[]);
     for _ in 0..2 {
-        assert_acknowledged(host.send(signed(EXAMPLE)).await);
+        assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
     }
-    assert_acknowledged(host.send(signed(r#"{"name":"sms.delivery"}"#)).await);
-    assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
-    assert_answer(&host.send(signed("{")).await, 400, "not_json", None);
+    assert_acknowledged(host.send(authenticated(r#"{"name":"sms.delivery"}"#)).await);
+    assert_answer(&host.send(unauthenticated(EXAMPLE)).await, 401, "unauthorized", None);
+    assert_answer(&host.send(authenticated("{")).await, 400, "not_json", None);
     let large = EXAMPLE.to_owned() + &" ".repeat(64 * 1024);
-    assert_last_answer(host.send(signed(large)).await, 400, "body_too_large");
+    assert_last_answer(host.send(authenticated(large)).await, 400, "body_too_large");
 
     let rows = stored(&folder);
     assert_eq!(rows.len(), 1);
@@ -630,13 +637,13 @@ async fn the_hardened_host_loses_no_opt_out() {
     let (folder, host) = hardened(&[]);
     let refused = EXAMPLE.replace("\"id\": 4", "\"id\": 7");
     for _ in 0..2 {
-        let answer = host.send(signed(refused.clone())).await;
+        let answer = host.send(authenticated(refused.clone())).await;
         let pointer = Some("/data/additional_data/reason/id");
         assert_answer(&answer, 400, "invalid_field", pointer);
     }
-    assert_answer(&host.send(signed("{")).await, 400, "not_json", None);
+    assert_answer(&host.send(authenticated("{")).await, 400, "not_json", None);
     let other = EXAMPLE.replace(PHONE, "+4922222222222");
-    assert_acknowledged(host.send(signed(other)).await);
+    assert_acknowledged(host.send(authenticated(other)).await);
     let query = |sql: &str| {
         let path = folder.path().join("unsubscribed.db");
         let database = rusqlite::Connection::open(path).expect("it");
@@ -653,9 +660,9 @@ async fn the_hardened_host_loses_no_opt_out() {
 async fn the_hardened_host_logs_refusals_once_a_minute() {
     let (_folder, host) = hardened(&[]);
     for _ in 0..20 {
-        assert_answer(&host.send(unsigned(EXAMPLE)).await, 401, "unauthorized", None);
+        assert_answer(&host.send(unauthenticated(EXAMPLE)).await, 401, "unauthorized", None);
         let path = "/prefix/webhooks/unsubscribe?key=s3cr3t";
-        assert_eq!(host.send(to(path, signed(EXAMPLE))).await.status, 404);
+        assert_eq!(host.send(to(path, authenticated(EXAMPLE))).await.status, 404);
     }
     assert_eq!(host.send(to("/health", Request::new(Body::empty()))).await.status, 200);
     let log = host.log();
@@ -668,9 +675,9 @@ async fn the_hardened_host_answers_500_when_storing_takes_too_long() {
     let (folder, host) = hardened(&[]);
     let database = rusqlite::Connection::open(folder.path().join("unsubscribed.db")).expect("it");
     database.execute_batch("BEGIN IMMEDIATE").expect("a lock");
-    assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
+    assert_answer(&host.send(authenticated(EXAMPLE)).await, 500, "server_error", None);
     database.execute_batch("ROLLBACK").expect("no lock");
-    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
     assert_eq!(stored(&folder).len(), 1);
 }
 
@@ -679,9 +686,9 @@ async fn the_hardened_host_answers_500_while_it_cannot_store() {
     let (folder, host) = hardened(&[]);
     let database = rusqlite::Connection::open(folder.path().join("unsubscribed.db")).expect("it");
     database.execute("ALTER TABLE unsubscribed RENAME TO gone", []).expect("renamed");
-    assert_answer(&host.send(signed(EXAMPLE)).await, 500, "server_error", None);
+    assert_answer(&host.send(authenticated(EXAMPLE)).await, 500, "server_error", None);
     database.execute("ALTER TABLE gone RENAME TO unsubscribed", []).expect("renamed");
-    assert_acknowledged(host.send(signed(EXAMPLE)).await);
+    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
     assert_eq!(stored(&folder).len(), 1);
 }
 
@@ -706,7 +713,7 @@ async fn the_hardened_host_gives_the_places_of_silent_connections_to_newcomers()
 
 /// It says that it closes the connection, because others may wait for the place.
 #[track_caller]
-fn assert_last_acknowledged(mut answer: Answer) {
+fn assert_last_acknowledged(mut answer: Reply) {
     assert_eq!(common::header(&answer, "connection"), ["close"]);
     answer.headers.retain(|(name, _)| name != "connection");
     assert_acknowledged(answer);

@@ -1,58 +1,48 @@
-//! The extractor: bodies as they come, the three forms of the handler's argument, and the answers
+//! The extractor: bodies as they come, the three forms of the handler's argument, and the responses
 //! of a handler.
 
+#[path = "common/bodies.rs"]
+mod bodies;
 mod common;
+#[path = "common/socket.rs"]
+mod socket;
 
 use std::{
-    collections::VecDeque,
     convert::Infallible,
     error::Error as _,
     io,
-    pin::Pin,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
+use allocation_counter::AllocationInfo;
 use axum::{
     Router,
-    body::{Body, Bytes, HttpBody},
+    body::{Body, Bytes},
     extract::{DefaultBodyLimit, Request},
+    middleware::{Next, from_fn},
     response::IntoResponse,
     routing::post,
 };
+use bodies::{End, counted, frames};
 use common::{
-    EXAMPLE, Fields, PATH, SECRET, assert_received, assert_refused, example, host, send, signed,
+    EXAMPLE, Fields, PATH, SECRET, app_with, assert_received, assert_refused,
+    assert_refused_over_network, authenticated, example, protected, send, unauthenticated,
 };
+use futures_util::stream;
 use http::{HeaderValue, header::CONTENT_TYPE};
 use http_body::Frame;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
+use socket::{Client, chunked, head, serve, sized};
 use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
-/// A body that comes in these frames, without a length.
-fn chunked<const N: usize>(frames: [Result<Frame<Bytes>, io::Error>; N]) -> Body {
-    Body::new(Frames(frames.into_iter().collect()))
-}
-
-struct Frames(VecDeque<Result<Frame<Bytes>, io::Error>>);
-
-impl HttpBody for Frames {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        Poll::Ready(self.0.pop_front())
-    }
-}
-
-#[allow(clippy::unnecessary_wraps, reason = "it stands in a list of frames and errors")]
-fn data(text: &str) -> Result<Frame<Bytes>, io::Error> {
-    Ok(Frame::data(Bytes::copy_from_slice(text.as_bytes())))
-}
+const DEFAULT_LIMIT: usize = 2 * 1024 * 1024;
 
 fn of_type(content_type: &[&str]) -> Request {
-    let mut request = signed(EXAMPLE);
+    let mut request = authenticated(EXAMPLE);
     request.headers_mut().remove(CONTENT_TYPE);
     for value in content_type {
         let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
@@ -62,8 +52,8 @@ fn of_type(content_type: &[&str]) -> Request {
 }
 
 #[tokio::test]
-async fn the_content_type_is_json_in_any_spelling() {
-    let app = host(WebhookAuth::new(SECRET));
+async fn the_content_type_is_json_in_any_valid_form() {
+    let app = app_with(WebhookAuth::new(SECRET));
     for json in [
         "application/json",
         "Application/JSON",
@@ -90,117 +80,261 @@ async fn the_content_type_is_json_in_any_spelling() {
         &["application/json", "application/json"],
         &["application/json", "text/plain"],
     ] {
-        let answer = send(&app, of_type(other)).await;
-        assert_refused(&answer, "content_type", None);
-        assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), EXAMPLE);
+        let reply = send(&app, of_type(other)).await;
+        assert_refused(&reply, "content_type", None);
+        assert_eq!(reply.rejection.expect("a rejection").body().expect("the body"), EXAMPLE);
     }
 }
 
 #[tokio::test]
 async fn a_body_may_come_in_pieces() {
-    let app = host(WebhookAuth::new(SECRET));
+    let app = app_with(WebhookAuth::new(SECRET));
     let (start, rest) = EXAMPLE.split_at(100);
     let (middle, end) = rest.split_at(1);
-    let trailers = || {
-        Ok(Frame::trailers(
-            [("x-more".parse().expect("a name"), HeaderValue::from_static("1"))]
-                .into_iter()
-                .collect(),
-        ))
+    let with_trailers = |data: Option<&'static str>| {
+        let trailers = Frame::trailers(http::HeaderMap::new());
+        let frames = data.map(|data| Frame::data(data.into())).into_iter().chain([trailers]);
+        Body::new(StreamBody::new(stream::iter(frames.map(Ok::<Frame<Bytes>, Infallible>))))
     };
-    assert_received(&send(&app, signed(chunked([data(EXAMPLE)]))).await);
-    let pieces = [data(""), data(start), data(""), data(middle), data(end), data("")];
-    assert_received(&send(&app, signed(chunked(pieces))).await);
-    assert_received(&send(&app, signed(chunked([data(start), data(rest), trailers()]))).await);
+    for whole in [
+        frames([EXAMPLE], End::Complete),
+        frames(["", start, "", middle, end, ""], End::Complete),
+        with_trailers(Some(EXAMPLE)),
+    ] {
+        assert_received(&send(&app, authenticated(whole)).await);
+    }
 
-    let truncated = chunked([data(start), data(middle)]);
-    let answer = send(&app, signed(truncated)).await;
-    assert_refused(&answer, "not_json", None);
-    let read = answer.rejection.expect("a rejection");
+    let truncated = frames([start, middle], End::Complete);
+    let reply = send(&app, authenticated(truncated)).await;
+    assert_refused(&reply, "not_json", None);
+    let read = reply.rejection.expect("a rejection");
     assert_eq!(read.body().expect("the body"), &EXAMPLE[..101]);
 
-    for empty in [Body::empty(), chunked([]), chunked([data("")]), chunked([trailers()])] {
-        let answer = send(&app, signed(empty)).await;
-        assert_refused(&answer, "not_json", None);
-        assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), "");
+    for empty in
+        [Body::empty(), frames([], End::Complete), frames([""], End::Complete), with_trailers(None)]
+    {
+        let reply = send(&app, authenticated(empty)).await;
+        assert_refused(&reply, "not_json", None);
+        assert_eq!(reply.rejection.expect("a rejection").body().expect("the body"), "");
     }
 }
 
 #[tokio::test]
 async fn a_body_that_breaks_off_is_incomplete() {
-    let app = host(WebhookAuth::new(SECRET));
-    let reset = || Err(io::Error::new(io::ErrorKind::ConnectionReset, "+4911113333444 hung up"));
-    for body in [chunked([reset()]), chunked([data(EXAMPLE), reset()])] {
-        let answer = send(&app, signed(body)).await;
-        assert_refused(&answer, "body_incomplete", None);
-        assert!(answer.rejection.expect("a rejection").body().is_none());
+    let app = app_with(WebhookAuth::new(SECRET));
+    for body in [frames([], End::Broken), frames([EXAMPLE], End::Broken)] {
+        let reply = send(&app, authenticated(body)).await;
+        assert_refused(&reply, "body_incomplete", None);
+        assert!(reply.rejection.expect("a rejection").body().is_none());
     }
 }
 
 #[tokio::test]
-async fn the_hosts_limit_holds_with_and_without_a_length() {
-    const DEFAULT: usize = 2 * 1024 * 1024;
-
-    let padded = |length: usize| format!("{EXAMPLE}{}", " ".repeat(length - EXAMPLE.len()));
-    let pieces = |text: &str| {
-        let (start, end) = text.split_at(500);
-        chunked([data(start), data(end)])
-    };
-    let limited = host(WebhookAuth::new(SECRET)).layer(DefaultBodyLimit::max(2000));
-    let disabled = host(WebhookAuth::new(SECRET)).layer(DefaultBodyLimit::disable());
-    let default = host(WebhookAuth::new(SECRET));
-
+async fn the_apps_limit_applies_with_and_without_a_length() {
+    let default = app_with(WebhookAuth::new(SECRET));
+    let limited = default.clone().layer(DefaultBodyLimit::max(2000));
+    let disabled = default.clone().layer(DefaultBodyLimit::disable());
     for (app, length, accepted) in [
         (&limited, 2000, true),
         (&limited, 2001, false),
-        (&default, DEFAULT, true),
-        (&default, DEFAULT + 1, false),
-        (&disabled, DEFAULT + 1, true),
+        (&default, DEFAULT_LIMIT, true),
+        (&default, DEFAULT_LIMIT + 1, false),
+        (&disabled, DEFAULT_LIMIT + 1, true),
     ] {
-        let text = padded(length);
-        let mut with_length = signed(text.clone());
+        let body = format!("{EXAMPLE}{}", " ".repeat(length - EXAMPLE.len()));
+        let mut with_length = authenticated(body.clone());
         with_length.headers_mut().insert("content-length", length.into());
-        for request in [with_length, signed(pieces(&text))] {
-            let answer = send(app, request).await;
+        let (start, end) = body.split_at(500);
+        for request in [with_length, authenticated(frames([start, end], End::Complete))] {
+            let reply = send(app, request).await;
             if accepted {
-                assert_received(&answer);
+                assert_received(&reply);
             } else {
-                assert_refused(&answer, "body_too_large", None);
-                assert!(answer.rejection.expect("a rejection").body().is_none());
+                assert_refused(&reply, "body_too_large", None);
+                assert!(reply.rejection.expect("a rejection").body().is_none());
             }
         }
     }
 
-    // What `Content-Length` promises is not believed.
-    let mut promising = signed(EXAMPLE);
-    promising
-        .headers_mut()
-        .insert("content-length", HeaderValue::from_static("18446744073709551615"));
-    assert_received(&send(&disabled, promising).await);
+    // A body is not incomplete because of the length that its header announces.
+    let mut announcing = authenticated(EXAMPLE);
+    announcing.headers_mut().insert("content-length", u64::MAX.into());
+    assert_received(&send(&disabled, announcing).await);
+}
+
+/// What is allocated while a future runs, on a runtime of one thread that was made before.
+fn allocations_of(future: impl Future<Output = ()>) -> AllocationInfo {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    allocation_counter::measure(|| runtime.block_on(future))
+}
+
+/// RUSTSEC-2022-0055: axum's extractors read bodies of any length into memory unless the app set a
+/// limit.
+#[test]
+fn a_body_without_an_end_meets_the_limit() {
+    const FRAME: Bytes = Bytes::from_static(&[b' '; 1024]);
+
+    let default = app_with(WebhookAuth::new(SECRET));
+    let limited = default.clone().layer(DefaultBodyLimit::max(64 * FRAME.len()));
+    for (app, limit) in [(default, DEFAULT_LIMIT), (limited, 64 * FRAME.len())] {
+        for length in [None, Some("2"), Some("18446744073709551615")] {
+            let (body, polls) = counted([""; 0], End::Endless(FRAME));
+            let mut request = authenticated(body);
+            if let Some(length) = length {
+                request.headers_mut().insert("content-length", HeaderValue::from_static(length));
+            }
+            let allocated = allocations_of(async {
+                assert_refused(&send(&app, request).await, "body_too_large", None);
+            });
+            assert_eq!(polls.load(Ordering::Relaxed), limit / FRAME.len() + 1, "{length:?}");
+            // A buffer that doubles, and is copied then, and what a response takes.
+            let most = 2 * limit + 32 * 1024;
+            assert!(allocated.bytes_max < u64::try_from(most).expect("a size"), "{allocated:?}");
+        }
+    }
+}
+
+/// RUSTSEC-2022-0066: conduit-hyper allocated as much memory as `Content-Length` announced, and
+/// panicked when there was not so much.
+#[test]
+fn a_content_length_allocates_nothing() {
+    let default = app_with(WebhookAuth::new(SECRET));
+    let disabled = default.clone().layer(DefaultBodyLimit::disable());
+    for app in [default, disabled] {
+        let allocated = allocations_of(async {
+            let address = serve(app).await;
+            for (request, code) in
+                [(authenticated(""), "body_incomplete"), (unauthenticated(""), "unauthorized")]
+            {
+                let mut client = Client::connect(address).await;
+                let head = head(&request);
+                client.send(format!("{head}content-length: {}\r\n\r\n{EXAMPLE}", 1 << 30)).await;
+                client.finish().await;
+                assert_refused_over_network(&client.reply().await, code, None);
+            }
+        });
+        // All of it: the server, two connections with their buffers, two requests.
+        assert!(allocated.bytes_max < 256 * 1024, "{allocated:?}");
+    }
+}
+
+/// That a chunked body is too long turns out only while it is read. A server that unwraps the error
+/// of its limit panics, and with `panic = "abort"` any client ends the process.
+#[tokio::test]
+async fn a_chunked_body_over_the_limit_is_refused_and_the_server_goes_on() {
+    let app = app_with(WebhookAuth::new(SECRET)).layer(DefaultBodyLimit::max(4096));
+    let address = serve(app).await;
+    for _ in 0..3 {
+        let mut client = Client::connect(address).await;
+        client.send(chunked(&authenticated(""), &" ".repeat(4097))).await;
+        assert_refused_over_network(&client.reply().await, "body_too_large", None);
+
+        let mut client = Client::connect(address).await;
+        client.send(sized(&authenticated(""), EXAMPLE)).await;
+        assert_eq!(client.reply().await.status, 200);
+    }
+}
+
+/// Counts its clones that are not dropped yet. The one that is cloned is shared by another `Arc`.
+#[derive(Clone, Default)]
+struct Census(Arc<()>);
+
+impl Census {
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+/// A server that holds a worker, a lock or a pooled connection while it waits for a body runs out of
+/// them after a few clients that never finish.
+#[tokio::test]
+async fn a_body_that_never_ends_holds_nothing_up() {
+    const SLOW: usize = 30;
+
+    let (heads, requests) = (Arc::new(Census::default()), Arc::new(Census::default()));
+    let events = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&events);
+    let handler = async move |_: UnsubscribeEvent| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Received
+    };
+    let (in_head, in_flight) = (Arc::clone(&heads), Arc::clone(&requests));
+    let census = from_fn(move |mut request: Request, next: Next| {
+        request.extensions_mut().insert(Census::clone(&in_head));
+        let guard = Census::clone(&in_flight);
+        async move {
+            let response = next.run(request).await;
+            drop(guard);
+            response
+        }
+    });
+    let app = protected(handler);
+    let address = serve(app.layer(census)).await;
+
+    let start = async |request: &Request| {
+        let mut client = Client::connect(address).await;
+        let length = EXAMPLE.len() + 1;
+        client.send(format!("{}content-length: {length}\r\n\r\n{EXAMPLE}", head(request))).await;
+        client
+    };
+    let mut slow = Vec::new();
+    for _ in 0..SLOW {
+        slow.push(start(&authenticated("")).await);
+    }
+    until("all are on their way", || requests.count() == SLOW).await;
+    until("only their bodies are kept", || heads.count() == 0).await;
+
+    let mut forged = start(&unauthenticated("")).await;
+    until("it is discarded", || requests.count() == SLOW + 1 && heads.count() == 0).await;
+    let mut provider = Client::connect(address).await;
+    provider.send(sized(&authenticated(""), EXAMPLE)).await;
+    assert_eq!(provider.reply().await.status, 200);
+    forged.finish().await;
+    assert_refused_over_network(&forged.reply().await, "unauthorized", None);
+    assert_eq!(events.load(Ordering::Relaxed), 1);
+
+    // Half of the clients close their side properly, the others disappear.
+    for mut client in slow.drain(..SLOW / 2) {
+        client.finish().await;
+        assert_refused_over_network(&client.reply().await, "body_incomplete", None);
+    }
+    drop(slow);
+    until("all are gone", || requests.count() == 0).await;
+    assert_eq!(events.load(Ordering::Relaxed), 1, "a body that is cut off is not an event");
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waiting = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect(what);
 }
 
 #[tokio::test]
-async fn every_refusal_by_the_body_hands_it_over() {
-    let app = host(WebhookAuth::new(SECRET).allow_accounts([2]));
+async fn every_rejection_of_a_body_contains_it() {
+    let app = app_with(WebhookAuth::new(SECRET).allow_accounts([2]));
     let fields = Fields::example();
     let user = Some("/data/user_id");
     for (body, code, pointer) in [
         ("{".to_owned(), "not_json", None),
-        (fields.without("/data/user_id").text(), "missing_field", user),
-        (fields.with("/data/user_id", "2.5").text(), "invalid_field", user),
-        (fields.and("/data/user_id", "2").text(), "duplicate_field", user),
+        (fields.without("/data/user_id").json(), "missing_field", user),
+        (fields.with("/data/user_id", "2.5").json(), "invalid_field", user),
+        (fields.and("/data/user_id", "2").json(), "duplicate_field", user),
         (r#"{"name":"sms.delivery"}"#.to_owned(), "other_event", Some("/name")),
-        (fields.with("/data/user_id", "3").text(), "foreign_account", user),
+        (fields.with("/data/user_id", "3").json(), "foreign_account", user),
     ] {
-        let answer = send(&app, signed(body.clone())).await;
-        assert_refused(&answer, code, pointer);
-        assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), &body);
+        let reply = send(&app, authenticated(body.clone())).await;
+        assert_refused(&reply, code, pointer);
+        assert_eq!(reply.rejection.expect("a rejection").body().expect("the body"), &body);
     }
     assert!(UnsubscribeEvent::from_slice(b"{").expect_err("not JSON").body().is_none());
 }
 
 #[test]
-fn a_detail_says_what_a_field_expects() {
+fn a_detail_says_what_is_expected_of_a_field() {
     let display = |body: String| {
         UnsubscribeEvent::from_slice(body.as_bytes()).expect_err("refused").to_string()
     };
@@ -219,20 +353,20 @@ fn a_detail_says_what_a_field_expects() {
         ("/data/additional_data/reason", "Expected an object."),
         ("/data/additional_data/reason/id", "Expected an integer from 1 to 6."),
     ] {
-        let body = Fields::example().with(pointer, "[]").text();
+        let body = Fields::example().with(pointer, "[]").json();
         assert_eq!(display(body), format!("400 invalid_field at {pointer}: {expected}"));
     }
     let fields = Fields::example();
     for (body, expected) in [
         ("{".to_owned(), "not_json: The body is not JSON in UTF-8."),
         ("{}".to_owned(), "missing_field at /name: Missing field."),
-        (fields.and("/id", "1").text(), "duplicate_field at /id: Duplicate field."),
+        (fields.and("/id", "1").json(), "duplicate_field at /id: Duplicate field."),
         (
             r#"{"name":""}"#.to_owned(),
             "other_event at /name: The event is not a phone.unsubscribe event.",
         ),
         (
-            fields.and("/attempt_total", "3").text(),
+            fields.and("/attempt_total", "3").json(),
             "invalid_field at /attempts_total: Expected the same total as in attempt_total.",
         ),
     ] {
@@ -264,7 +398,7 @@ async fn a_handler_takes_the_event_an_option_or_the_result() {
         .route("/result", post(result))
         .layer(WebhookAuth::new(SECRET));
     let to = |path: &str, body: &str| {
-        let mut request = signed(body.to_owned());
+        let mut request = authenticated(body.to_owned());
         *request.uri_mut() = path.parse().expect("a URI");
         request
     };
@@ -299,25 +433,25 @@ impl std::fmt::Display for Broken {
 impl std::error::Error for Broken {}
 
 #[tokio::test]
-async fn a_handlers_error_is_a_500_that_keeps_its_text_to_itself() {
-    type Answered = Result<Received, ServerError>;
+async fn a_handlers_error_is_a_500_that_does_not_repeat_its_text() {
+    type Handled = Result<Received, ServerError>;
     let app = Router::new()
-        .route("/error", post(async || -> Answered { Err(Broken)? }))
-        .route("/io", post(async || -> Answered { Err(io::Error::other(Broken))? }))
-        .route("/text", post(async || -> Answered { Err("+4911113333444")? }))
-        .route("/string", post(async || -> Answered { Err(String::from("+4911113333444"))? }))
-        .route("/anyhow", post(async || -> Answered { Err(anyhow::anyhow!("+4911113333444"))? }))
+        .route("/error", post(async || -> Handled { Err(Broken)? }))
+        .route("/io", post(async || -> Handled { Err(io::Error::other(Broken))? }))
+        .route("/text", post(async || -> Handled { Err("+4911113333444")? }))
+        .route("/string", post(async || -> Handled { Err(String::from("+4911113333444"))? }))
+        .route("/anyhow", post(async || -> Handled { Err(anyhow::anyhow!("+4911113333444"))? }))
         .route(
             "/boxed",
-            post(async || -> Answered {
+            post(async || -> Handled {
                 Err(Box::<dyn std::error::Error + Send + Sync>::from(Broken))?
             }),
         );
     for path in ["/error", "/io", "/text", "/string", "/anyhow", "/boxed"] {
         let request = Request::post(path).body(Body::empty()).expect("a request");
-        let answer = send(&app, request).await;
-        assert_refused(&answer, "server_error", None);
-        let rejection = answer.rejection.expect("a rejection");
+        let reply = send(&app, request).await;
+        assert_refused(&reply, "server_error", None);
+        let rejection = reply.rejection.expect("a rejection");
         let source = rejection.source().expect("the handler's error");
         assert!(source.to_string().contains("+4911113333444"), "{path}: {source}");
         assert!(!format!("{rejection} {rejection:?}").contains("+49"), "{path}");
@@ -328,20 +462,20 @@ async fn a_handlers_error_is_a_500_that_keeps_its_text_to_itself() {
 }
 
 #[tokio::test]
-async fn a_rejection_that_goes_through_a_question_mark_answers_as_itself() {
+async fn a_rejection_propagated_by_a_question_mark_keeps_its_response() {
     async fn handler(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
         event?;
         Ok(Received)
     }
-    let app = Router::new().route(PATH, post(handler)).layer(WebhookAuth::new(SECRET));
-    assert_received(&send(&app, signed(EXAMPLE)).await);
-    let answer = send(&app, signed("{")).await;
-    assert_refused(&answer, "not_json", None);
-    assert_eq!(answer.rejection.expect("a rejection").body().expect("the body"), "{");
+    let app = protected(handler);
+    assert_received(&send(&app, authenticated(EXAMPLE)).await);
+    let reply = send(&app, authenticated("{")).await;
+    assert_refused(&reply, "not_json", None);
+    assert_eq!(reply.rejection.expect("a rejection").body().expect("the body"), "{");
 }
 
 #[tokio::test]
-async fn answers_are_for_hosts_without_axum_too() {
+async fn responses_convert_without_axum() {
     async fn body(response: http::Response<Full<Bytes>>) -> (u16, Bytes) {
         let status = response.status().as_u16();
         let body: Result<_, Infallible> = response.into_body().collect().await;

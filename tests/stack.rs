@@ -1,8 +1,16 @@
-//! The layer among others: tower-http's on either side of it, and hyper without axum.
+//! The layer among others: tower-http's outside and inside of it, and hyper without axum.
 
+#[path = "common/bodies.rs"]
+mod bodies;
 mod common;
+#[path = "common/socket.rs"]
+mod socket;
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Ready,
+    task::{Context, Poll},
+};
 
 use axum::{
     Router,
@@ -10,22 +18,20 @@ use axum::{
     extract::Request,
     routing::post,
 };
+use bodies::{End, frames, untouchable};
 use common::{
-    Answer, EXAMPLE, PATH, SECRET, assert_no_token, assert_received, assert_refused,
-    assert_refused_over_network, over_http2, read, send, signed, unsigned, untouchable,
+    EXAMPLE, PATH, SECRET, assert_received, assert_refused, assert_refused_over_network,
+    assert_token_required, authenticated, over_http2, read, send, unauthenticated,
 };
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full, Limited, combinators::BoxBody};
 use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-    service::TowerToHyperService,
-};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use socket::{Client, chunked, sized};
 use tokio::net::TcpListener;
-use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_http::{compression::CompressionLayer, limit::RequestBodyLimitLayer, trace::TraceLayer};
-use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
+use unsubscribe_webhook::{Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
 const LIMIT: usize = 4096;
 
@@ -35,84 +41,48 @@ async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
 
 /// What every stack must do, whatever the order of its layers.
 async fn assert_works(app: &Router) {
-    // Compression says that the answer varies with what the client accepts.
+    // Compression adds `Vary`.
     let send = async |request| {
-        let mut answer = send(app, request).await;
-        answer.headers.retain(|(name, _)| name != "vary");
-        answer
+        let mut reply = send(app, request).await;
+        reply.headers.retain(|(name, _)| name != "vary");
+        reply
     };
-    assert_received(&send(signed(EXAMPLE)).await);
-    assert_no_token(&send(over_http2(unsigned(untouchable()))).await);
-    assert_refused(&send(signed("{")).await, "not_json", None);
+    assert_received(&send(authenticated(EXAMPLE)).await);
+    assert_token_required(&send(over_http2(unauthenticated(untouchable()))).await);
+    assert_refused(&send(authenticated("{")).await, "not_json", None);
 
     // Over the limit, without a length: the extractor meets it while reading.
-    let long = Bytes::from(" ".repeat(LIMIT + 1));
-    let answer = send(signed(Body::new(Unsized(Full::new(long))))).await;
-    assert_refused(&answer, "body_too_large", None);
+    let long = frames([&" ".repeat(LIMIT + 1)], End::Complete);
+    assert_refused(&send(authenticated(long)).await, "body_too_large", None);
 }
 
-/// A body that fails.
-struct Broken;
-
-impl axum::body::HttpBody for Broken {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
-        std::task::Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into())))
-    }
+/// The app with a stack around the method, the router and the route.
+macro_rules! apps_with {
+    ($stack:expr) => {{
+        let stack = $stack;
+        [
+            Router::new().route(PATH, post(unsubscribed).layer(stack.clone())),
+            Router::new().route(PATH, post(unsubscribed)).layer(stack.clone()),
+            Router::new().route(PATH, post(unsubscribed)).route_layer(stack),
+        ]
+    }};
 }
 
-/// A body that does not tell its length.
-struct Unsized(Full<Bytes>);
-
-impl axum::body::HttpBody for Unsized {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        std::pin::Pin::new(&mut self.0).poll_frame(cx)
+#[tokio::test]
+async fn tower_http_may_be_outside_or_inside() {
+    let (auth, limit) = (WebhookAuth::new(SECRET), RequestBodyLimitLayer::new(LIMIT));
+    let (trace, compression) = (TraceLayer::new_for_http(), CompressionLayer::new());
+    let all = ServiceBuilder::new();
+    let outside = all.clone().layer(trace.clone()).layer(compression.clone()).layer(limit);
+    let outside = apps_with!(outside.layer(auth.clone()));
+    let inside = apps_with!(all.layer(auth).layer(trace).layer(compression).layer(limit));
+    for app in outside.into_iter().chain(inside) {
+        assert_works(&app).await;
     }
 }
 
 #[tokio::test]
-async fn tower_http_may_stand_outside() {
-    let stack = ServiceBuilder::new()
-        .layer(TraceLayer::new_for_http())
-        .layer(CompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(LIMIT))
-        .layer(WebhookAuth::new(SECRET));
-    let by_method = Router::new().route(PATH, post(unsubscribed).layer(stack.clone()));
-    assert_works(&by_method).await;
-    let by_router = Router::new().route(PATH, post(unsubscribed)).layer(stack.clone());
-    assert_works(&by_router).await;
-    let by_route = Router::new().route(PATH, post(unsubscribed)).route_layer(stack);
-    assert_works(&by_route).await;
-}
-
-#[tokio::test]
-async fn tower_http_may_stand_inside() {
-    let stack = ServiceBuilder::new()
-        .layer(WebhookAuth::new(SECRET))
-        .layer(TraceLayer::new_for_http())
-        .layer(CompressionLayer::new())
-        .layer(RequestBodyLimitLayer::new(LIMIT));
-    let by_method = Router::new().route(PATH, post(unsubscribed).layer(stack.clone()));
-    assert_works(&by_method).await;
-    let by_router = Router::new().route(PATH, post(unsubscribed)).layer(stack.clone());
-    assert_works(&by_router).await;
-    let by_route = Router::new().route(PATH, post(unsubscribed)).route_layer(stack);
-    assert_works(&by_route).await;
-}
-
-#[tokio::test]
-async fn it_may_stand_in_the_middle_of_boxed_bodies() {
+async fn boxed_bodies_may_be_on_both_sides() {
     let stack = ServiceBuilder::new()
         .map_request(|request: Request| request.map(BodyExt::boxed_unsync))
         .map_response(|response: Response<_>| response.map(Body::new))
@@ -126,8 +96,8 @@ async fn it_may_stand_in_the_middle_of_boxed_bodies() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_compressed_as_any_answer_is() {
-    // Compression leaves small answers alone, so this predicate takes all.
+async fn a_refusal_is_compressed_as_any_response_is() {
+    // Compression ignores small bodies by default.
     let compression = CompressionLayer::new()
         .compress_when(|_: StatusCode, _, _: &http::HeaderMap, _: &http::Extensions| true);
     let app = Router::new().route(
@@ -135,7 +105,7 @@ async fn a_refusal_is_compressed_as_any_answer_is() {
         post(unsubscribed)
             .layer(ServiceBuilder::new().layer(compression).layer(WebhookAuth::new(SECRET))),
     );
-    let mut request = unsigned(EXAMPLE);
+    let mut request = unauthenticated(EXAMPLE);
     request.headers_mut().insert("accept-encoding", HeaderValue::from_static("gzip"));
     let response = app.oneshot(request).await.expect("a router does not fail");
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -146,22 +116,60 @@ async fn a_refusal_is_compressed_as_any_answer_is() {
 }
 
 #[tokio::test]
-async fn an_inner_error_stays_the_inner_services() {
+async fn an_error_of_the_inner_service_is_passed_on() {
     #[derive(Debug, PartialEq)]
     struct Mine;
     let service = ServiceBuilder::new()
         .layer(WebhookAuth::new(SECRET))
         .service(service_fn(async |_: Request| Err::<Response<Empty<Bytes>>, Mine>(Mine)));
-    assert_eq!(service.clone().oneshot(signed(EXAMPLE)).await.expect_err("an error"), Mine);
-    let refused = service.oneshot(unsigned(EXAMPLE)).await.expect("an answer");
+    assert_eq!(service.clone().oneshot(authenticated(EXAMPLE)).await.expect_err("an error"), Mine);
+    let refused = service.oneshot(unauthenticated(EXAMPLE)).await.expect("a response");
     assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
 }
 
-/// The whole way on hyper: no axum, boxed bodies, a real socket.
+/// tower's documentation warns of a middleware that polls its inner service until it is ready, and
+/// then calls a clone of it.
 #[tokio::test]
-async fn a_plain_hyper_service_goes_the_whole_way() {
-    type Answered = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
-    async fn unsubscribed(request: http::Request<Incoming>) -> Answered {
+async fn the_inner_service_is_called_only_when_it_is_ready() {
+    /// Panics, as some services do, if it is called without having been ready.
+    #[derive(Default)]
+    struct Strict(bool);
+
+    impl Clone for Strict {
+        fn clone(&self) -> Self {
+            Self::default()
+        }
+    }
+
+    impl Service<Request> for Strict {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = Ready<Result<Self::Response, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            self.0 = true;
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request) -> Self::Future {
+            assert!(std::mem::take(&mut self.0), "called while not ready");
+            std::future::ready(Ok(Response::default()))
+        }
+    }
+
+    let mut service = WebhookAuth::new(SECRET).layer(Strict::default());
+    for _ in 0..2 {
+        let ready = service.ready().await.expect("it is always ready");
+        let response = ready.call(authenticated(EXAMPLE)).await.expect("a response");
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+}
+
+/// hyper without axum: boxed bodies, over the network.
+#[tokio::test]
+async fn a_plain_hyper_service_receives_events() {
+    type Handled = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
+    async fn unsubscribed(request: http::Request<Incoming>) -> Handled {
         let (head, body) = request.into_parts();
         let event = UnsubscribeEvent::from_body(&head, Limited::new(body, LIMIT)).await;
         let response: Response<Full<Bytes>> = match event {
@@ -184,51 +192,42 @@ async fn a_plain_hyper_service_goes_the_whole_way() {
         }
     });
 
-    let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
-    let send = async |mut request: Request| -> Answer {
-        let uri = format!("http://{address}{PATH}");
-        *request.uri_mut() = uri.parse().expect("a URI");
-        let answer = tokio::time::timeout(Duration::from_secs(10), client.request(request));
-        let mut answer = answer.await.expect("in time").expect("an answer");
-        answer.headers_mut().remove("date");
-        read(answer.map(Body::new)).await
+    let send = async |request: String| {
+        let mut client = Client::connect(address).await;
+        client.send(request).await;
+        client.reply().await
     };
-
-    let refused = async |request, code, pointer| {
+    let (right, long) = (authenticated(""), " ".repeat(LIMIT + 1));
+    assert_received(&send(sized(&right, EXAMPLE)).await);
+    for (request, code, pointer) in [
+        (sized(&unauthenticated(""), EXAMPLE), "unauthorized", None),
+        (sized(&right, "{}"), "missing_field", Some("/name")),
+        (sized(&right, &long), "body_too_large", None),
+        (chunked(&right, &long), "body_too_large", None),
+    ] {
         assert_refused_over_network(&send(request).await, code, pointer);
-    };
-    assert_received(&send(signed(EXAMPLE)).await);
-    refused(unsigned(EXAMPLE), "unauthorized", None).await;
-    refused(signed("{}"), "missing_field", Some("/name")).await;
-    let long = Bytes::from(" ".repeat(LIMIT + 1));
-    for body in [Body::from(long.clone()), Body::new(Unsized(Full::new(long)))] {
-        refused(signed(body), "body_too_large", None).await;
     }
     server.abort();
 }
 
 #[tokio::test]
-async fn a_body_is_read_only_behind_the_layer_and_may_break_off() {
-    let (head, ()) = Request::post(PATH).body(()).expect("a request").into_parts();
-    let rejection = UnsubscribeEvent::from_body(&head, untouchable()).await.expect_err("no proof");
-    assert_eq!(rejection.code(), Code::MissingLayer);
-
+async fn a_body_that_breaks_off_is_incomplete_without_axum_too() {
     let service = ServiceBuilder::new().layer(WebhookAuth::new(SECRET)).service(service_fn(
         async |request: Request| {
             let (head, _) = request.into_parts();
-            let broken = Body::new(Broken);
+            let broken = frames([], End::Broken);
             let rejection = UnsubscribeEvent::from_body(&head, broken).await.expect_err("broken");
             Ok::<Response<Full<Bytes>>, Infallible>(rejection.into())
         },
     ));
-    let answer = service.oneshot(signed(EXAMPLE)).await.expect("an answer").map(Body::new);
-    assert_refused(&read(answer).await, "body_incomplete", None);
+    let reply = service.oneshot(authenticated(EXAMPLE)).await.expect("a response").map(Body::new);
+    assert_refused(&read(reply).await, "body_incomplete", None);
 }
 
-/// tower-http answers a length over its limit before the extractor can: 413, which is not the
-/// contract's, and is documented.
+/// tower-http refuses a length over its limit before the extractor can: 413, which is documented and
+/// not the contract's.
 #[tokio::test]
-async fn a_limit_of_tower_http_answers_a_length_itself() {
+async fn a_limit_of_tower_http_refuses_a_length_itself() {
     let limit = || RequestBodyLimitLayer::new(LIMIT);
     let auth = || WebhookAuth::new(SECRET);
     let inside = ServiceBuilder::new().layer(auth()).layer(limit());
@@ -239,7 +238,7 @@ async fn a_limit_of_tower_http_answers_a_length_itself() {
         request.headers_mut().insert("content-length", (LIMIT + 1).into());
         request
     };
-    assert_eq!(send(&inside, with_length(signed(EXAMPLE))).await.status, 413);
-    assert_no_token(&send(&inside, with_length(unsigned(EXAMPLE))).await);
-    assert_eq!(send(&outside, with_length(unsigned(EXAMPLE))).await.status, 413);
+    assert_eq!(send(&inside, with_length(authenticated(EXAMPLE))).await.status, 413);
+    assert_token_required(&send(&inside, with_length(unauthenticated(EXAMPLE))).await);
+    assert_eq!(send(&outside, with_length(unauthenticated(EXAMPLE))).await.status, 413);
 }

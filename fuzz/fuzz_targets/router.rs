@@ -1,300 +1,215 @@
-//! Any bytes on a connection to a whole host: hyper's server, axum's router, layer and extractor.
+//! Requests on one connection to a whole app: hyper's server, axum's router, the layer and the extractor.
+//! Each response is the contract's. After a refusal without `Connection: close` the connection serves the
+//! next request, whatever the refused body was.
 #![no_main]
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::LazyLock, time::Duration};
 
-use axum::{
-    Router,
-    body::{Body, Bytes, HttpBody},
-    extract::DefaultBodyLimit,
-    response::Response,
-    routing::post,
-};
-use http::{Method, Request};
-use http_body::{Frame, SizeHint};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
+use arbitrary::Arbitrary;
+use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use libfuzzer_sys::fuzz_target;
+use oracle::mutate::{self, Choices};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex, split};
 use tower::ServiceExt;
 use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
-use unsubscribe_webhook_fuzz::mutate::{self, Choices};
 
-const SECRET: &str = "correct-horse-7";
-
-/// How often a handler was called with what passed every check.
-static HANDLED: AtomicUsize = AtomicUsize::new(0);
+const TOKEN: &str = "correct-horse-7";
+const EXAMPLE: &str = include_str!("../../examples/event.json");
+const BODY_LIMIT: usize = 1024;
+const DISCARD_LIMIT: usize = 1500;
 
 static APP: LazyLock<Router> = LazyLock::new(|| {
     async fn unsubscribed(_: UnsubscribeEvent) -> Received {
-        HANDLED.fetch_add(1, Ordering::Relaxed);
         Received
     }
-    async fn any_event(_: Option<UnsubscribeEvent>) -> Received {
-        HANDLED.fetch_add(1, Ordering::Relaxed);
-        Received
-    }
-    async fn unguarded(_: UnsubscribeEvent) -> Received {
-        panic!("an event without the layer");
-    }
-    let auth = || WebhookAuth::new(SECRET);
+    let auth = WebhookAuth::new(TOKEN).discard_limit(DISCARD_LIMIT);
     Router::new()
-        .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth()))
-        .route("/webhooks/lox24", post(any_event).layer(auth().allow_accounts([2])))
-        .route("/open", post(unguarded))
-        .layer(DefaultBodyLimit::max(1024))
+        .route("/", post(unsubscribed).layer(auth))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(())
 });
 
-fuzz_target!(|sent: &[u8]| {
-    // At once; in pieces whose size the input decides; and from a client that then falls silent.
-    let at_once = talk(sent, usize::MAX, End::Closed);
-    let in_pieces = talk(sent, 1 + sent.len() % 61, End::Closed);
-    let then_silent = talk(sent, usize::MAX, End::Silent);
-    // A connection may end earlier, where an answer came before the rest of a body; but what was
-    // answered is the same.
-    for other in [in_pieces, then_silent] {
-        let mut both = at_once.iter().zip(&other);
-        assert!(both.all(|(one, other)| one == other), "{at_once:?}, but {other:?}");
+fuzz_target!(|connection: Connection| {
+    let mut deliveries = connection.deliveries;
+    deliveries.push(Delivery { tokens: RIGHT, ..Delivery::default() });
+    let mut expected: Vec<_> = deliveries.iter().map(Delivery::expected).collect();
+    if let Some(last) = expected.iter().position(|expected| expected.closes) {
+        expected.truncate(last + 1);
     }
+    let sent: Vec<u8> = deliveries.iter().flat_map(Delivery::bytes).collect();
+    let received = talk(&sent, 16 * usize::from(connection.piece) + 16);
+    let mut rest = &received[..];
+    for expected in expected {
+        assert_eq!(Outcome::read(&mut rest), expected);
+    }
+    assert_eq!(rest, b"");
 });
 
-fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    let mut choices = Choices::new(seed);
-    let size = if choices.below(2) == 0 { fuzzer_mutate(data, size, max_size) } else { size };
-    let request = mutate::request(&data[..size], &mut choices);
-    if request.len() > max_size {
-        return size;
+#[derive(Arbitrary, Debug)]
+struct Connection {
+    deliveries: Vec<Delivery>,
+    piece: u8,
+}
+
+#[derive(Arbitrary, Debug, Default)]
+struct Delivery {
+    /// An index of `TOKENS`.
+    tokens: u8,
+    /// The size of a chunk less one; `None` for a `Content-Length`.
+    chunked: Option<u8>,
+    expects_continue: bool,
+    body: Body,
+}
+
+const TOKENS: [&[&str]; 6] = [
+    &[],
+    &[TOKEN],
+    &[TOKEN, TOKEN],
+    &["correct-horse-8"],
+    &["correct-horse"],
+    &[TOKEN, "correct-horse-8"],
+];
+const RIGHT: u8 = 1;
+
+#[derive(Arbitrary, Debug, Default)]
+enum Body {
+    #[default]
+    Example,
+    Mutated(u32),
+    Whitespace(u16),
+    Any(Vec<u8>),
+}
+
+impl Body {
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Example => EXAMPLE.into(),
+            Self::Mutated(seed) => {
+                mutate::json(EXAMPLE.as_bytes(), &mut Choices::new((*seed).into()))
+            }
+            Self::Whitespace(length) => vec![b' '; usize::from(*length) % (2 * DISCARD_LIMIT)],
+            Self::Any(bytes) => bytes.clone(),
+        }
     }
-    data[..request.len()].copy_from_slice(&request);
-    request.len()
-});
-
-#[derive(PartialEq)]
-enum End {
-    Closed,
-    Silent,
 }
 
-/// What the router was asked, and what it answered.
-struct Call {
-    method: Method,
-    body_was_read: Arc<AtomicBool>,
-    /// `None` where the connection broke before there was one.
-    status: Option<u16>,
-}
+impl Delivery {
+    fn tokens(&self) -> &'static [&'static str] {
+        TOKENS[usize::from(self.tokens) % TOKENS.len()]
+    }
 
-/// One connection, and the statuses of its answers. The clock is paused: it jumps where nothing else
-/// is left to do, so a wait shows as one and takes no time.
-fn talk(sent: &[u8], piece: usize, end: End) -> Vec<u16> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime");
-    let calls = Arc::new(Mutex::new(Vec::new()));
-    let handled = HANDLED.load(Ordering::Relaxed);
-    let mut received = Vec::new();
-    let finished = runtime.block_on(async {
-        let (client, server) = duplex(1 << 12);
-        let (mut from_server, mut to_server) = split(client);
-        // A client that is done sending still gets its answers; by default hyper drops them.
-        let serve =
-            http1::Builder::new().half_close(true).timer(TokioTimer::new()).serve_connection(
-                TokioIo::new(server),
-                service_fn(|request| call(request, Arc::clone(&calls))),
-            );
-        let write = async {
-            for piece in sent.chunks(piece) {
-                // The server may have hung up already.
-                let _ = to_server.write_all(piece).await;
-                tokio::task::yield_now().await;
-            }
-            if end == End::Closed {
-                let _ = to_server.shutdown().await;
-            }
+    fn bytes(&self) -> Vec<u8> {
+        let mut head =
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".to_owned();
+        for token in self.tokens() {
+            head += &format!("X-LOX24-Token: {token}\r\n");
+        }
+        if self.expects_continue {
+            head += "Expect: 100-continue\r\n";
+        }
+        let body = self.body.bytes();
+        let Some(size) = self.chunked else {
+            return [format!("{head}Content-Length: {}\r\n\r\n", body.len()).into(), body].concat();
         };
-        let read = from_server.read_to_end(&mut received);
-        let conversation = async { tokio::join!(serve, write, read) };
-        tokio::time::timeout(Duration::from_secs(60), conversation).await.is_ok()
-    });
-    assert!(finished || end == End::Silent, "a connection that the client closed stays open");
-
-    let calls =
-        Arc::into_inner(calls).expect("the connection is gone").into_inner().expect("no panic");
-    let handled = HANDLED.load(Ordering::Relaxed) - handled;
-    let secrets = sent.windows(SECRET.len()).filter(|at| *at == SECRET.as_bytes()).count();
-    assert!(handled <= secrets, "{handled} events by {secrets} secrets");
-    let statuses = check_answers(&received, &calls);
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), handled);
-    statuses
-}
-
-async fn call(
-    request: Request<Incoming>,
-    calls: Arc<Mutex<Vec<Call>>>,
-) -> Result<Response, Infallible> {
-    let body_was_read = Arc::new(AtomicBool::new(false));
-    let was_read = Arc::clone(&body_was_read);
-    let call = Call { method: request.method().clone(), body_was_read, status: None };
-    calls.lock().expect("no panic").push(call);
-    let is_guarded = request.uri().path().starts_with("/webhooks/");
-    let tokens: Vec<_> = request.headers().get_all("x-lox24-token").iter().collect();
-    let is_authentic = tokens == [SECRET];
-
-    let request = request.map(|body| Body::new(Watched { body, was_read: Arc::clone(&was_read) }));
-    let response = APP.clone().oneshot(request).await?;
-    let status = response.status().as_u16();
-    match status {
-        404 => {}
-        _ if is_guarded => assert_eq!(status == 401, !is_authentic),
-        status => assert!(matches!(status, 405 | 500), "{status} without the layer"),
-    }
-    // Whatever is refused by its head is refused without its body.
-    assert!(!was_read.load(Ordering::Relaxed) || matches!(status, 200 | 400 | 403), "{status}");
-    calls.lock().expect("no panic").last_mut().expect("this call").status = Some(status);
-    Ok(response)
-}
-
-/// Takes the answers apart, and asserts that each is whole, and the one that the router gave.
-fn check_answers(mut received: &[u8], calls: &[Call]) -> Vec<u16> {
-    let mut statuses = Vec::new();
-    let mut calls = calls.iter();
-    while !received.is_empty() {
-        let (mut answer, mut rest) = head(received);
-        let call = calls.next();
-        if answer.status == 100 {
-            let was_read = call.is_some_and(|call| call.body_was_read.load(Ordering::Relaxed));
-            assert!(was_read, "a stranger is asked for more");
-            if rest.is_empty() && call.is_some_and(|call| call.status.is_none()) {
-                break;
-            }
-            (answer, rest) = head(rest);
+        let mut sent = format!("{head}Transfer-Encoding: chunked\r\n\r\n").into_bytes();
+        for chunk in body.chunks(usize::from(size) + 1).chain([&b""[..]]) {
+            sent.extend([format!("{:x}\r\n", chunk.len()).as_bytes(), chunk, b"\r\n"].concat());
         }
-        let is_head = call.is_some_and(|call| call.method == Method::HEAD);
-        let length = if is_head { 0 } else { answer.length.expect("a Content-Length") };
-        let (body, rest) = rest.split_at(length);
-        match call.and_then(|call| call.status) {
-            Some(status) => {
-                assert_eq!(answer.status, status);
-                if !is_head {
-                    check_body(&answer, body);
-                }
-            }
-            // hyper's own answer to what is no request ends the connection.
-            None => {
-                assert!(matches!(answer.status, 400 | 414 | 431), "{}", answer.status);
-                assert!(length == 0 && rest.is_empty());
-            }
-        }
-        statuses.push(answer.status);
-        received = rest;
+        sent
     }
-    assert!(calls.all(|call| call.status.is_none()), "a call without its answer");
-    statuses
+
+    /// From the contract, and from the documentation of `discard_limit`.
+    fn expected(&self) -> Outcome {
+        let refused = |status, code: &str, closes| Outcome { status, code: code.into(), closes };
+        let body = self.body.bytes();
+        if self.tokens() != [TOKEN] {
+            let has_body = !body.is_empty() || self.chunked.is_some();
+            let closes = has_body && self.expects_continue || body.len() > DISCARD_LIMIT;
+            return refused(401, "unauthorized", closes);
+        }
+        if body.len() > BODY_LIMIT {
+            return refused(400, "body_too_large", true);
+        }
+        match UnsubscribeEvent::from_slice(&body) {
+            Ok(_) => refused(200, "", false),
+            Err(rejection) => refused(400, rejection.code().as_str(), false),
+        }
+    }
 }
 
-struct Answer<'a> {
+/// A response.
+#[derive(Debug, PartialEq)]
+struct Outcome {
     status: u16,
-    length: Option<usize>,
-    content_type: Option<&'a str>,
-    challenges: usize,
+    /// Empty for a 200.
+    code: String,
+    closes: bool,
 }
 
-fn head(received: &[u8]) -> (Answer<'_>, &[u8]) {
-    let end = received.windows(4).position(|at| at == b"\r\n\r\n").expect("a whole head");
-    let mut lines = std::str::from_utf8(&received[..end]).expect("UTF-8").split("\r\n");
-    let status_line = lines.next().expect("a status line");
-    let status = status_line.strip_prefix("HTTP/1.1 ").or(status_line.strip_prefix("HTTP/1.0 "));
-    let status = status.expect("HTTP")[..3].parse().expect("a status");
-    let mut answer = Answer { status, length: None, content_type: None, challenges: 0 };
-    for line in lines {
-        let (name, value) = line.split_once(": ").expect("a field");
-        match name {
-            "content-length" => {
-                let earlier = answer.length.replace(value.parse().expect("a length"));
-                assert_eq!(earlier, None);
-            }
-            "content-type" => assert_eq!(answer.content_type.replace(value), None),
-            "www-authenticate" => {
-                assert_eq!(value, r#"Token realm="webhook""#);
-                answer.challenges += 1;
-            }
-            // axum adds it to whatever its fallback for other methods answers, the layer's 401 too.
-            "allow" => assert!(matches!(status, 401 | 405) && value == "POST"),
-            "date" | "connection" => {}
-            other => panic!("the field {other}"),
+impl Outcome {
+    /// Takes the next response.
+    fn read(received: &mut &[u8]) -> Self {
+        let mut head = take_head(received);
+        if head.starts_with("HTTP/1.1 100 ") {
+            head = take_head(received);
         }
-    }
-    (answer, &received[end + 4..])
-}
-
-fn check_body(answer: &Answer<'_>, body: &[u8]) {
-    assert_eq!(answer.challenges, usize::from(answer.status == 401));
-    match answer.status {
-        200 => {
-            assert_eq!(body, b"Webhook received");
-            assert_eq!(answer.content_type, Some("text/plain; charset=utf-8"));
-        }
-        status @ (400 | 401 | 403 | 500) => {
+        let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let length = field("content-length: ").expect("a length").parse().expect("a number");
+        let (body, rest) = received.split_at(length);
+        *received = rest;
+        let status = head[9..12].parse().expect("a status");
+        let closes = field("connection: ") == Some("close");
+        let mut code = String::new();
+        if status == 200 {
+            assert_eq!(body, b"Webhook received\n");
+        } else {
             let problem: serde_json::Value = serde_json::from_slice(body).expect("JSON");
-            assert_eq!(answer.content_type, Some("application/problem+json"));
             assert_eq!(problem["status"], status);
-            let code = problem["code"].as_str().expect("a code");
-            let codes: &[&str] = match status {
-                401 => &["unauthorized"],
-                403 => &["foreign_account"],
-                500 => &["missing_layer"],
-                _ => &[
-                    "content_type",
-                    "body_too_large",
-                    "body_incomplete",
-                    "not_json",
-                    "missing_field",
-                    "invalid_field",
-                    "duplicate_field",
-                    "other_event",
-                ],
-            };
-            assert!(codes.contains(&code), "{status} {code}");
+            code += problem["code"].as_str().expect("a code");
         }
-        404 | 405 => assert_eq!((body, answer.content_type), (&b""[..], None)),
-        status => panic!("the status {status}"),
+        Self { status, code, closes }
     }
 }
 
-/// A body that remembers whether something read it.
-struct Watched {
-    body: Incoming,
-    was_read: Arc<AtomicBool>,
+fn take_head<'a>(received: &mut &'a [u8]) -> &'a str {
+    let end = received.windows(4).position(|at| at == b"\r\n\r\n").expect("a whole head");
+    let head = std::str::from_utf8(&received[..end]).expect("UTF-8");
+    *received = &received[end + 4..];
+    head
 }
 
-impl HttpBody for Watched {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.was_read.store(true, Ordering::Relaxed);
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// Sends it in pieces, and reads until the server closes. The clock is paused: it jumps where nothing
+/// is left to do, so a wait shows as one and takes no time.
+fn talk(sent: &[u8], piece: usize) -> Vec<u8> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+    let mut received = Vec::new();
+    let (client, server) = duplex(1 << 12);
+    let (mut from_server, mut to_server) = split(client);
+    let service = service_fn(async |request: Request<Incoming>| {
+        APP.clone().oneshot(request).await.map_err(|never: Infallible| never)
+    });
+    let serve = async {
+        // Its error is the client's: what is not HTTP, or a request cut off.
+        let _ = http1::Builder::new()
+            .half_close(true)
+            .serve_connection(TokioIo::new(server), service)
+            .await;
+    };
+    let write = async {
+        for piece in sent.chunks(piece) {
+            // The server may have closed already.
+            let _ = to_server.write_all(piece).await;
+            tokio::task::yield_now().await;
+        }
+        let _ = to_server.shutdown().await;
+    };
+    let read = from_server.read_to_end(&mut received);
+    let conversation = async { tokio::join!(serve, write, read) };
+    let timeout = async { tokio::time::timeout(Duration::from_secs(60), conversation).await };
+    let (.., read) = runtime.block_on(timeout).expect("the connection ends");
+    read.expect("memory does not fail");
+    received
 }

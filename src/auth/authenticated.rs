@@ -7,7 +7,7 @@ use http::{Extensions, Version, request::Parts};
 
 use super::layer::Policy;
 use crate::{
-    Rejection,
+    Code, Rejection,
     log::{self, DeliveryState},
 };
 
@@ -35,7 +35,7 @@ use crate::{
 pub struct Authenticated {
     credential_index: usize,
     policy: Arc<Policy>,
-    /// That of the layer around this one, whose accounts also restrict the request.
+    /// The outer layer's, whose accounts also restrict the request.
     outer: Option<Arc<Self>>,
     delivery: Arc<DeliveryState>,
 }
@@ -57,21 +57,9 @@ impl Authenticated {
         Self { credential_index, policy, outer, delivery }
     }
 
-    /// The index of the credential that matched: 0 for that of `new` or `from_credential`, 1 for
-    /// that of the first [`or`](crate::WebhookAuth::or), and so on. With nested layers it is that
-    /// of the innermost one.
+    /// The index of the credential that matched: 0 for the one of `new` or `from_credential`, 1 for
+    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers the innermost counts.
     ///
-    /// ```
-    /// use unsubscribe_webhook::{Authenticated, Received, UnsubscribeEvent};
-    ///
-    /// async fn unsubscribed(authenticated: Authenticated, event: UnsubscribeEvent) -> Received {
-    ///     if authenticated.credential_index() > 0 {
-    ///         println!("event {} came with an old secret", event.id);
-    ///     }
-    ///     Received
-    /// }
-    /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
-    /// ```
     #[must_use]
     pub fn credential_index(&self) -> usize {
         self.credential_index
@@ -80,27 +68,8 @@ impl Authenticated {
     /// Whether the layer accepts events of this account
     /// ([`allow_accounts`](crate::WebhookAuth::allow_accounts)).
     ///
-    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) checks this by itself as an extractor and in
-    /// `from_body`. Check it yourself if you decode events in another way.
-    ///
-    /// ```
-    /// use axum::http::StatusCode;
-    /// use unsubscribe_webhook::{Authenticated, UnsubscribeEvent};
-    ///
-    /// // The body holds several events, one in each line.
-    /// async fn batch(authenticated: Authenticated, lines: String) -> StatusCode {
-    ///     for line in lines.lines() {
-    ///         match UnsubscribeEvent::from_slice(line.as_bytes()) {
-    ///             Ok(event) if authenticated.accepts(event.data.user_id) => {
-    ///                 println!("event {}", event.id);
-    ///             }
-    ///             _ => return StatusCode::BAD_REQUEST,
-    ///         }
-    ///     }
-    ///     StatusCode::OK
-    /// }
-    /// # let _: axum::routing::MethodRouter = axum::routing::post(batch);
-    /// ```
+    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) checks this by itself. Check it if you decode
+    /// events in another way, as with [`from_slice`](crate::UnsubscribeEvent::from_slice).
     #[must_use]
     pub fn accepts(&self, account: i64) -> bool {
         self.accepts_opt_out(Some(account))
@@ -109,19 +78,17 @@ impl Authenticated {
     /// Whether the layer accepts an opt-out: one whose account is unknown only if no layer names
     /// accounts.
     pub(crate) fn accepts_opt_out(&self, account: Option<i64>) -> bool {
-        let is_allowed = |accounts: &std::collections::BTreeSet<i64>| {
-            account.is_some_and(|account| accounts.contains(&account))
-        };
-        self.policy.accounts.as_ref().is_none_or(is_allowed)
+        let accounts = self.policy.accounts.as_ref();
+        accounts.is_none_or(|accounts| account.is_some_and(|account| accounts.contains(&account)))
             && self.outer.as_ref().is_none_or(|outer| outer.accepts_opt_out(account))
     }
 
     /// # Errors
     ///
-    /// `missing_layer` if no layer has authenticated the request: then no event gets through.
+    /// `missing_layer` if no layer has authenticated the request.
     pub(crate) fn require(extensions: &Extensions, version: Version) -> Result<&Self, Rejection> {
         extensions.get::<Self>().ok_or_else(|| {
-            let rejection = Rejection::missing_layer();
+            let rejection = Rejection::from(Code::MissingLayer);
             log::missing_layer(&rejection);
             // The body stays unread.
             if version < Version::HTTP_2 { rejection.close_connection() } else { rejection }

@@ -1,6 +1,7 @@
 //! What becomes of the body of a refused request.
 
 use std::{
+    fmt,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,10 +18,9 @@ use pin_project_lite::pin_project;
 pin_project! {
     /// Reads the body of a refused request and drops it, frame by frame, up to a limit.
     ///
-    /// Below HTTP/2 an unread body breaks the connection for everybody who shares it: the server
-    /// closes it without saying so, the kernel resets it, and a proxy takes the server for broken or
-    /// sends the next client's request on it (RFC 9112, sections 9.3 and 9.6).
-    #[derive(Debug)]
+    /// Below HTTP/2 an unread body breaks the connection for every client behind the same proxy: the
+    /// server closes it without `Connection: close`, the kernel resets it, and the proxy takes the
+    /// server for broken or sends the next request on it (RFC 9112, sections 9.3 and 9.6).
     pub(super) struct Discard<B> {
         #[pin]
         body: B,
@@ -62,13 +62,20 @@ impl<B: Body> Discard<B> {
                 None => Plan::Keep,
                 Some(Err(_)) => Plan::Close,
                 Some(Ok(frame)) => {
-                    let length = frame.into_data().map_or(0, |data| data.remaining());
                     // An empty frame counts too, so that the loop ends.
-                    remaining.checked_sub(length.max(1)).map_or(Plan::Close, Plan::Read)
+                    let length = frame.into_data().map_or(0, |data| data.remaining().max(1));
+                    remaining.checked_sub(length).map_or(Plan::Close, Plan::Read)
                 }
             };
         }
         Poll::Ready(*this.plan == Plan::Close)
+    }
+}
+
+/// Without the body, which may hold what a person wrote.
+impl<B> fmt::Debug for Discard<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discard").field("plan", &self.plan).finish_non_exhaustive()
     }
 }
 

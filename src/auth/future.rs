@@ -18,20 +18,6 @@ use crate::{Rejection, log::DeliveryGuard};
 pin_project! {
     /// Response future of [`WebhookAuthService`](super::WebhookAuthService), for an inner future `F`
     /// and a request body `B`.
-    ///
-    /// ```
-    /// use tower::Service;
-    /// use unsubscribe_webhook::auth::{ResponseFuture, WebhookAuthService};
-    ///
-    /// # type Request = http::Request<String>;
-    /// # type Response = http::Response<String>;
-    /// fn deliver<S>(app: &mut WebhookAuthService<S>, request: Request) -> ResponseFuture<S::Future, String>
-    /// where
-    ///     S: Service<Request, Response = Response>,
-    /// {
-    ///     app.call(request)
-    /// }
-    /// ```
     #[derive(Debug)]
     pub struct ResponseFuture<F, B> {
         #[pin]
@@ -86,20 +72,6 @@ where
 pin_project! {
     /// Response body of [`WebhookAuthService`](super::WebhookAuthService): the inner service's, or
     /// the problem details of a refusal.
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http_body_util::{BodyExt, Empty};
-    /// use unsubscribe_webhook::{Rejection, UnsubscribeEvent, auth::ResponseBody};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() {
-    /// # let rejection: Rejection = UnsubscribeEvent::from_slice(b"{").unwrap_err();
-    /// let response: http::Response<ResponseBody<Empty<Bytes>>> = rejection.into();
-    /// let problem = response.into_body().collect().await.unwrap().to_bytes();
-    /// assert!(problem.starts_with(br#"{"type":"https://docs.rs/"#));
-    /// # }
-    /// ```
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]

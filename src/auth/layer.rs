@@ -5,34 +5,28 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue, request::Parts};
 use tower_layer::Layer;
 
-use super::{ConfigError, Credential, WebhookAuthService, credential::ConfigErrorKind};
+use super::{ConfigError, Credential, WebhookAuthService};
 
 /// The default of [`WebhookAuth::discard_limit`]: more than nginx lets through by default, 1 MiB.
 const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Layer that lets only authenticated webhook requests through.
 ///
-/// It checks the head of a request and responds to every other one itself: 401 without the
+/// It checks the head of each request and responds itself to those it refuses: 401 without the
 /// credential, 403 if a check of the app rejects it ([`Rejection`](crate::Rejection)). A request
 /// that passes carries [`Authenticated`](crate::Authenticated) in its extensions, which
 /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) requires. The header of the credential is marked
-/// sensitive, so that layers and handlers inside this one log it as `Sensitive`.
+/// sensitive for the layers and handlers inside.
 ///
 /// The body of a refused request is never buffered, parsed or passed on. Over HTTP/1 it is read and
-/// discarded, so that its connection stays usable: see [`discard_limit`](Self::discard_limit).
+/// discarded, so that its connection stays usable ([`discard_limit`](Self::discard_limit)).
 ///
 /// Rules are restrictive: all [`require`](Self::require) checks must pass, and repeated
 /// [`allow_accounts`](Self::allow_accounts) calls intersect, as nested layers do. Only
 /// [`or`](Self::or) accepts more.
 ///
-/// # Example
-///
-/// One request that is accepted, and one that is refused:
-///
 /// ```
-/// use axum::{Router, body::Body, routing::post};
-/// use http::{Request, StatusCode};
-/// use tower::ServiceExt;
+/// use axum::{Router, routing::post};
 /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 ///
 /// async fn unsubscribed(event: UnsubscribeEvent) -> Received {
@@ -40,61 +34,39 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 ///     Received
 /// }
 ///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() {
-/// let app = Router::new().route(
+/// let app: Router = Router::new().route(
 ///     "/webhooks/unsubscribe",
 ///     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
 /// );
-/// let request = |token: &str| {
-///     Request::post("/webhooks/unsubscribe")
-///         .header("content-type", "application/json")
-///         .header("x-lox24-token", token)
-///         .body(Body::from(include_str!("../../examples/event.json")))
-///         .unwrap()
-/// };
-///
-/// let response = app.clone().oneshot(request("s3cr3t")).await.unwrap();
-/// assert_eq!(response.status(), StatusCode::OK);
-///
-/// let response = app.oneshot(request("guess")).await.unwrap();
-/// assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-/// assert_eq!(response.headers()["www-authenticate"], r#"Token realm="webhook""#);
-/// # }
 /// ```
 ///
 /// # With other layers
 ///
-/// The layer takes any request body and any response body, so it combines with those of tower-http
-/// in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
+/// The layer takes any request body, and any response body of `Bytes`, so it combines with those of
+/// tower-http in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
 /// two `.layer` calls on `post(..)`.
 ///
 /// ```
-/// use axum::{Router, routing::post};
 /// use tower::ServiceBuilder;
 /// use tower_http::{compression::CompressionLayer, trace::TraceLayer};
-/// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+/// # use axum::{Router, routing::post};
+/// # use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
 ///
 /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
-/// let app: Router = Router::new().route(
-///     "/webhooks/unsubscribe",
-///     post(unsubscribed).layer(
-///         ServiceBuilder::new()
-///             .layer(CompressionLayer::new())
-///             .layer(WebhookAuth::new("s3cr3t"))
-///             .layer(TraceLayer::new_for_http()),
-///     ),
-/// );
+/// let layers = ServiceBuilder::new()
+///     .layer(CompressionLayer::new())
+///     .layer(WebhookAuth::new("s3cr3t"))
+///     .layer(TraceLayer::new_for_http());
+/// let app: Router = Router::new().route("/hook", post(unsubscribed).layer(layers));
 /// ```
 ///
-/// - A layer *outside* this one sees the request first. It may log the credential's header unless
-///   tower-http's `SetSensitiveRequestHeadersLayer` stands before it
+/// - A layer *outside* this one may log the credential's header
 ///   ([`credential_headers`](Self::credential_headers)). A secret in a query is visible to every
 ///   layer.
 /// - Limit the size of bodies with axum's `DefaultBodyLimit`, whose refusal is the contract's 400.
 ///   tower-http's `RequestBodyLimitLayer` responds to a large `Content-Length` itself, with 413.
 /// - A `ConcurrencyLimit` takes its permit before a request is authenticated: see
-///   [`WebhookAuthService`](crate::auth::WebhookAuthService).
+///   [`WebhookAuthService`].
 #[derive(Clone)]
 #[must_use]
 pub struct WebhookAuth {
@@ -137,14 +109,12 @@ impl WebhookAuth {
         Credential::token(secret).map(Self::from_credential)
     }
 
-    /// Accepts any other credential.
+    /// Accepts a credential in another location.
     ///
     /// ```
     /// # use unsubscribe_webhook::{Credential, WebhookAuth};
-    /// # fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
     /// let auth = WebhookAuth::from_credential(Credential::bearer("s3cr3t")?);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<_, unsubscribe_webhook::ConfigError>(())
     /// ```
     pub fn from_credential(credential: Credential) -> Self {
         let policy = Policy {
@@ -159,16 +129,13 @@ impl WebhookAuth {
 
     /// Accepts one more credential: to rotate the secret, or to change its location.
     ///
-    /// Each request is compared with all of them.
     /// [`Authenticated::credential_index`](crate::Authenticated::credential_index) and the log say
     /// which one matched, so that you see when the old one is out of use.
     ///
     /// ```
     /// # use unsubscribe_webhook::{Credential, WebhookAuth};
-    /// # fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
     /// let auth = WebhookAuth::try_new("new-s3cr3t")?.or(Credential::token("old-s3cr3t")?);
-    /// # Ok(())
-    /// # }
+    /// # Ok::<_, unsubscribe_webhook::ConfigError>(())
     /// ```
     pub fn or(mut self, credential: Credential) -> Self {
         let policy = Arc::make_mut(&mut self.policy);
@@ -180,10 +147,9 @@ impl WebhookAuth {
         self
     }
 
-    /// Adds a check of the head (source address, TLS client, …), called after the credential
-    /// matched: if it returns `false`, the response is 403.
-    ///
-    /// Any client can set a header: check one only if your proxy sets it on every request.
+    /// Adds a check of the head, called after the credential matched: if it returns `false`, the
+    /// response is 403. Check a header only if your proxy sets it on every request, because any client
+    /// can set one.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -206,17 +172,15 @@ impl WebhookAuth {
 
     /// Accepts only events of these accounts (`data.user_id`) and refuses others with 403.
     ///
-    /// A second call keeps only the accounts that both name. The account is a part of the body, which
-    /// the layer does not read: [`UnsubscribeEvent`](crate::UnsubscribeEvent) refuses, or
-    /// [`Authenticated::accepts`](crate::Authenticated::accepts) in a handler that decodes by
-    /// itself. Events of other kinds have no account. Whoever knows the secret can write any
-    /// account: give accounts that do not trust each other a route and a secret each.
+    /// A second call keeps only the accounts that both name. The account is in the body, so the extractor
+    /// refuses the event, not the layer. Events of other kinds have no
+    /// account. Whoever knows the secret can write any account: give accounts that do not trust each
+    /// other a route and a secret each.
     ///
     /// # Panics
     ///
     /// At start-up, if no account is left: the list is empty (a setting is missing), or has none in
-    /// common with an earlier call. [`try_allow_accounts`](Self::try_allow_accounts) returns the
-    /// error instead.
+    /// common with an earlier one. [`try_allow_accounts`](Self::try_allow_accounts) does not panic.
     ///
     /// ```
     /// # use unsubscribe_webhook::WebhookAuth;
@@ -251,7 +215,9 @@ impl WebhookAuth {
             accounts.retain(|account| earlier.contains(account));
         }
         if accounts.is_empty() {
-            return Err(ConfigErrorKind::NoAccounts.into());
+            return Err(ConfigError::new(
+                "no account is allowed: the list is empty, or has none in common with an earlier one",
+            ));
         }
         policy.accounts = Some(accounts);
         Ok(self)
@@ -260,18 +226,15 @@ impl WebhookAuth {
     /// Sets how many bytes of a refused request's body are read and discarded over HTTP/1; 2 MiB by
     /// default.
     ///
-    /// A server that leaves a body unread closes the connection and resets it. A proxy in front then
-    /// takes the server for broken, or sends the next client's request on the dead connection: so
-    /// one client without the secret could keep the provider's deliveries out. Therefore the layer
-    /// reads the body of a refused request to its end before it responds, frame by frame, without
-    /// keeping any of it. It responds at once with `Connection: close` to `Expect: 100-continue`, to
-    /// a `Content-Length` over the limit, and when a chunked body reaches the limit. With 0 it never
-    /// reads and always closes. Over HTTP/2 and HTTP/3 it responds at once: there, a refusal ends
-    /// its own stream only.
+    /// A server resets a connection on which it leaves a request body unread. A proxy in front then takes the
+    /// server for broken, or sends the next client's request on the dead connection. So the layer
+    /// reads the body of a refused request to its end before it responds, keeping none of it. It
+    /// responds at once with `Connection: close` to `Expect: 100-continue`, to a `Content-Length`
+    /// over the limit, and when a chunked body exceeds the limit. With 0 it reads
+    /// nothing, and closes the connection of each refused request that has a body. Over HTTP/2 and HTTP/3, where a refusal ends its own stream only, it responds at once.
     ///
-    /// Let your proxy refuse larger bodies than this (nginx: `client_max_body_size`, 1 MiB by
-    /// default). The layer does not apply timeouts: configure those for reading a request in your
-    /// server or proxy, as for every body.
+    /// Let your proxy refuse bodies larger than this (nginx: `client_max_body_size`, 1 MiB by
+    /// default). The layer does not apply timeouts: configure them in your server or proxy.
     ///
     /// ```
     /// # use unsubscribe_webhook::WebhookAuth;
@@ -282,24 +245,17 @@ impl WebhookAuth {
         self
     }
 
-    /// The headers that hold the credentials, each once, in the order in which they were added: for
-    /// layers around the whole app, which may log the headers of a request before this layer marks
-    /// them sensitive.
-    ///
-    /// A query credential has none, and nothing hides it from a layer that logs URIs.
+    /// The headers that hold the credentials, each once: for layers around the whole app, which may
+    /// log the headers of a request before this layer marks them sensitive. A query credential has
+    /// none.
     ///
     /// ```
-    /// use axum::{Router, routing::post};
-    /// use tower::ServiceBuilder;
-    /// use tower_http::{sensitive_headers::SetSensitiveRequestHeadersLayer, trace::TraceLayer};
-    /// # use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    /// use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+    /// # use unsubscribe_webhook::WebhookAuth;
     ///
-    /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
     /// let auth = WebhookAuth::new("s3cr3t");
     /// let sensitive = SetSensitiveRequestHeadersLayer::new(auth.credential_headers());
-    /// let app: Router = Router::new()
-    ///     .route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
-    ///     .layer(ServiceBuilder::new().layer(sensitive).layer(TraceLayer::new_for_http()));
+    /// // Router::new().route(…layer(auth)).layer(TraceLayer::new_for_http()).layer(sensitive)
     /// ```
     #[must_use]
     pub fn credential_headers(&self) -> Vec<HeaderName> {

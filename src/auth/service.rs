@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::{Authenticated, ResponseBody, ResponseFuture, discard::Discard, layer::Policy};
 use crate::{
-    Rejection,
+    Code, Rejection,
     log::{Cause, DeliveryGuard},
 };
 
@@ -127,7 +127,7 @@ fn authenticate(
         DeliveryGuard::new(Arc::clone(authenticated.delivery()))
     };
     if !policy.requirements.iter().all(|holds| holds(head)) {
-        let rejection = Rejection::forbidden();
+        let rejection = Rejection::from(Code::Forbidden);
         authenticated.delivery().head_refused(&rejection, None);
         return Err((rejection, guard));
     }

@@ -53,7 +53,7 @@ impl UnsubscribeEvent {
     /// - what [`from_slice`](Self::from_slice) refuses;
     /// - `foreign_account` (403) for an account that the layer does not allow.
     ///
-    /// [`Rejection::body`] holds the body of the last three.
+    /// For the last three, [`Rejection::body`] returns the body.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -68,19 +68,14 @@ impl UnsubscribeEvent {
     ///     request: Request<Full<Bytes>>,
     /// ) -> Result<Response<Full<Bytes>>, Infallible> {
     ///     let (head, body) = request.into_parts();
-    ///     let body = Limited::new(body, 64 * 1024);
-    ///     Ok(match UnsubscribeEvent::from_body(&head, body).await {
-    ///         Ok(event) => {
-    ///             // Add event.data.phone to the suppression list here.
-    ///             Received.into()
-    ///         }
+    ///     Ok(match UnsubscribeEvent::from_body(&head, Limited::new(body, 64 * 1024)).await {
+    ///         Ok(event) => Received.into(), // Add event.data.phone to the suppression list first.
     ///         Err(rejection) => rejection.into(),
     ///     })
     /// }
     ///
-    /// let service = ServiceBuilder::new()
-    ///     .layer(WebhookAuth::new("s3cr3t"))
-    ///     .service(service_fn(unsubscribed));
+    /// let auth = WebhookAuth::new("s3cr3t");
+    /// let service = ServiceBuilder::new().layer(auth).service(service_fn(unsubscribed));
     /// ```
     pub async fn from_body<B>(head: &Parts, body: B) -> Result<Self, Rejection>
     where
@@ -112,7 +107,7 @@ impl<'a> Delivery<'a> {
         match read(body).await {
             Ok(body) => self.decode(body),
             Err(error) => {
-                let rejection = body_error(&*error.into());
+                let rejection = Rejection::from(body_error(&*error.into()));
                 // Not from the part that has arrived: the attempt comes last in a delivery.
                 self.log_refused(&rejection, Envelope::default());
                 let is_shared = self.version < Version::HTTP_2;
@@ -129,7 +124,7 @@ impl<'a> Delivery<'a> {
                     self.authenticated.delivery().event_accepted(event.envelope());
                     return Ok(event);
                 }
-                let rejection = Rejection::foreign_account();
+                let rejection = Rejection::from(Code::ForeignAccount);
                 self.log_refused(&rejection, event.envelope());
                 return Err(rejection.with_body(body, None));
             }
@@ -137,8 +132,8 @@ impl<'a> Delivery<'a> {
             None => None,
         };
         let refused = RefusedBody::read(&body);
-        let rejection =
-            noted.map_or_else(Rejection::content_type, |noted| refused.fault(noted).into());
+        let rejection: Rejection =
+            noted.map_or_else(|| Code::ContentType.into(), |noted| refused.fault(noted).into());
         self.log_refused(&rejection, refused.envelope());
         let opt_out =
             refused.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
@@ -175,11 +170,8 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The limit may be axum's or that of a layer, and is then wrapped in other errors.
-fn body_error(error: &(dyn Error + 'static)) -> Rejection {
+fn body_error(error: &(dyn Error + 'static)) -> Code {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
-    if causes.any(<dyn Error>::is::<LengthLimitError>) {
-        Rejection::body_too_large()
-    } else {
-        Rejection::body_incomplete()
-    }
+    let is_limit = causes.any(<dyn Error>::is::<LengthLimitError>);
+    if is_limit { Code::BodyTooLarge } else { Code::BodyIncomplete }
 }

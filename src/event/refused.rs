@@ -1,4 +1,4 @@
-//! What a body that is not an event still says.
+//! What can still be read from a body that is not an event.
 //!
 //! A second reading, in one pass, that takes every type for every field: whether the body is JSON and
 //! an event of another kind, the opt-out, and the envelope for the log.
@@ -6,16 +6,16 @@
 use std::{borrow::Cow, cell::Cell, fmt};
 
 use serde::{
-    Deserializer,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    Deserialize, Deserializer,
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::Value;
+use uuid::Uuid;
 
 use super::{
-    decode::{BOM, DecodeError, Field, exact_integer, ignore, uuid},
+    decode::{BOM, DecodeError, INTEGER, Note, Seed, uuid},
     is_last_attempt,
 };
-use crate::{OptOut, UnsubscribeEvent, log::Envelope};
+use crate::{Code, OptOut, UnsubscribeEvent, log::Envelope};
 
 /// The outline of a refused body.
 pub(super) struct RefusedBody {
@@ -43,66 +43,101 @@ impl RefusedBody {
     /// Why the body is refused, if `noted` is the fault that the decoder found.
     pub(super) fn fault(&self, noted: DecodeError) -> DecodeError {
         if !self.is_json {
-            return DecodeError::NOT_JSON;
+            return Code::NotJson.into();
         }
-        match self.certain(&self.outline.name) {
-            Some(UnsubscribeEvent::NAME) => noted,
-            Some(_) => DecodeError::OTHER_EVENT,
-            None if matches!(self.outline.name, Member::Duplicate) => {
-                DecodeError::duplicate("/name")
+        match self.intact_text(Field::Name) {
+            Some(name) if name != UnsubscribeEvent::NAME => Code::OtherEvent.into(),
+            None if matches!(self.outline.get(Field::Name), Member::Duplicate) => {
+                DecodeError::at(Code::DuplicateField, "/name")
             }
-            None => noted,
+            _ => noted,
         }
     }
 
     /// The text of a member, if nothing in it had to be replaced.
-    fn certain<'a>(&self, member: &'a Member) -> Option<&'a str> {
-        let is_intact = |text: &&str| !text.contains(char::REPLACEMENT_CHARACTER);
-        member.text().filter(|text| !self.is_altered || is_intact(text))
+    fn intact_text(&self, field: Field) -> Option<&str> {
+        let text = self.outline.get(field).text()?;
+        let is_intact = !self.is_altered || !text.contains(char::REPLACEMENT_CHARACTER);
+        is_intact.then_some(text)
     }
 
     /// The opt-out, if it can be read with certainty.
     pub(super) fn opt_out(&self) -> Option<OptOut> {
-        let Outline { id, name, data, phone, user_id, .. } = &self.outline;
-        let phone = self.certain(phone).filter(|phone| !phone.is_empty())?;
-        let is_certain =
-            name.text() == Some(UnsubscribeEvent::NAME) && matches!(data, Member::Single(_));
+        let phone = self.intact_text(Field::Phone).filter(|phone| !phone.is_empty())?;
+        let is_certain = self.intact_text(Field::Name) == Some(UnsubscribeEvent::NAME)
+            && matches!(self.outline.get(Field::Data), Member::Single(_));
         is_certain.then(|| OptOut {
             phone: phone.to_owned(),
-            user_id: user_id.integer(),
-            id: id.text().and_then(uuid),
+            user_id: self.outline.get(Field::UserId).integer(),
+            id: self.id(),
         })
+    }
+
+    fn id(&self) -> Option<Uuid> {
+        self.outline.get(Field::Id).text().and_then(uuid)
     }
 
     /// For the log, where digits in a string count too: a last attempt must be known as one.
     pub(super) fn envelope(&self) -> Envelope {
-        let Outline { id, attempt_number, attempt_total, attempts_total, .. } = &self.outline;
-        let attempt_number = attempt_number.digits().filter(|number| *number >= 1);
+        let digits = |field| self.outline.get(field).digits();
+        let attempt_number = digits(Field::AttemptNumber).filter(|number| *number >= 1);
         // Of two that disagree the lower one: a loss must not be missed.
-        let total = [attempt_total.digits(), attempts_total.digits()]
+        let total = [digits(Field::AttemptTotal), digits(Field::AttemptsTotal)]
             .into_iter()
             .flatten()
             .filter(|total| (1..=UnsubscribeEvent::MAX_ATTEMPTS).contains(total))
             .min();
-        Envelope {
-            id: id.text().and_then(uuid),
-            attempt_number,
-            is_last_attempt: is_last_attempt(attempt_number, total),
-        }
+        let is_last_attempt = is_last_attempt(attempt_number, total);
+        Envelope { id: self.id(), attempt_number, is_last_attempt }
     }
 }
 
 /// The members that matter, as far as the text is JSON.
 #[derive(Default)]
-struct Outline {
-    id: Member,
-    name: Member,
-    attempt_number: Member,
-    attempt_total: Member,
-    attempts_total: Member,
-    data: Member,
-    phone: Member,
-    user_id: Member,
+struct Outline([Member; 8]);
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Field {
+    Id,
+    Name,
+    AttemptNumber,
+    AttemptTotal,
+    AttemptsTotal,
+    Data,
+    Phone,
+    UserId,
+    #[serde(other)]
+    Unknown,
+}
+
+impl Field {
+    /// What its value may be, in the order in which it is tried.
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::Data => &[Kind::Object],
+            Self::Id | Self::Name | Self::Phone => &[Kind::Text],
+            Self::UserId => &[Kind::Integer],
+            // For the log, where digits in a string count too.
+            Self::AttemptNumber | Self::AttemptTotal | Self::AttemptsTotal => {
+                &[Kind::Integer, Kind::Text]
+            }
+            Self::Unknown => &[],
+        }
+    }
+}
+
+enum Kind {
+    Object,
+    Text,
+    Integer,
+}
+
+/// The value of a member, as far as it matters.
+enum Value {
+    Other,
+    Text(String),
+    Integer(i64),
 }
 
 /// A member of an object, which may be there more than once.
@@ -118,7 +153,7 @@ impl Member {
     /// Counts the member before its value is read, which may fail.
     fn begin(&mut self) {
         *self = match self {
-            Self::Absent => Self::Single(Value::Null),
+            Self::Absent => Self::Single(Value::Other),
             Self::Single(_) | Self::Duplicate => Self::Duplicate,
         };
     }
@@ -129,17 +164,12 @@ impl Member {
         }
     }
 
-    fn value(&self) -> Option<&Value> {
-        if let Self::Single(value) = self { Some(value) } else { None }
-    }
-
     fn text(&self) -> Option<&str> {
-        self.value()?.as_str()
+        if let Self::Single(Value::Text(text)) = self { Some(text) } else { None }
     }
 
     fn integer(&self) -> Option<i64> {
-        let value = self.value()?;
-        value.as_i64().or_else(|| exact_integer(value.as_f64()?))
+        if let Self::Single(Value::Integer(number)) = self { Some(*number) } else { None }
     }
 
     fn digits(&self) -> Option<i64> {
@@ -153,55 +183,38 @@ impl Outline {
         let mut progress = Progress::default();
         loop {
             let mut outline = Self::default();
-            if outline.scan(text, &progress).is_ok() {
+            let mut json = serde_json::Deserializer::from_str(text);
+            let object = Object { outline: &mut outline, is_data: false, progress: &progress };
+            if object.deserialize(&mut json).and_then(|()| json.end()).is_ok() {
                 return (outline, true);
             }
-            // `serde_json` stops at JSON that no `Value` holds (1e999, 128 arrays in one another): the
-            // member is then skipped. If it stops again, the text is not JSON there.
+            // `serde_json` stops at a value of another kind: the member is then read as its next kind, or
+            // skipped. If it stops at no member, the text is not JSON there. Not read as a `Value`: one
+            // takes a hundred times the memory, and recurses without a limit through the private names
+            // of serde_json's features.
             match progress.reading.take() {
-                Some(member) => progress.skipped.push(member),
+                Some(member) => progress.failed.push(member),
                 None => return (outline, false),
             }
         }
     }
 
-    fn scan(&mut self, text: &str, progress: &Progress) -> Result<(), serde_json::Error> {
-        let mut json = serde_json::Deserializer::from_str(text);
-        Object { outline: self, parent: Parent::Event, progress }.deserialize(&mut json)?;
-        json.end()
-    }
-
-    fn member(&mut self, parent: Parent, field: Field) -> Option<&mut Member> {
-        Some(match (parent, field) {
-            (Parent::Event, Field::Name) => &mut self.name,
-            (Parent::Event, Field::Id) => &mut self.id,
-            (Parent::Event, Field::AttemptNumber) => &mut self.attempt_number,
-            (Parent::Event, Field::AttemptTotal) => &mut self.attempt_total,
-            (Parent::Event, Field::AttemptsTotal) => &mut self.attempts_total,
-            (Parent::Data, Field::Phone) => &mut self.phone,
-            (Parent::Data, Field::UserId) => &mut self.user_id,
-            _ => return None,
-        })
+    fn get(&self, field: Field) -> &Member {
+        &self.0[field as usize]
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Parent {
-    Event,
-    Data,
-}
-
-/// The members whose values are skipped, and the one that is being read.
+/// The members whose values could not be read, once for each kind, and the one that is being read.
 #[derive(Default)]
 struct Progress {
-    skipped: Vec<(Parent, Field)>,
-    reading: Cell<Option<(Parent, Field)>>,
+    failed: Vec<Field>,
+    reading: Cell<Option<Field>>,
 }
 
-/// Reads the members of one of the two objects into the outline, and takes any other value in its place.
+/// Reads the members of the event, or of its `data`, into the outline.
 struct Object<'a> {
     outline: &'a mut Outline,
-    parent: Parent,
+    is_data: bool,
     progress: &'a Progress,
 }
 
@@ -209,7 +222,7 @@ impl<'de> DeserializeSeed<'de> for Object<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+        deserializer.deserialize_map(self)
     }
 }
 
@@ -217,62 +230,36 @@ impl<'de> Visitor<'de> for Object<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        while items.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(())
+        f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self { outline, parent, progress } = self;
+        let Self { outline, is_data, progress } = self;
         progress.reading.set(None);
         while let Some(field) = map.next_key()? {
-            if let (Parent::Event, Field::Data) = (parent, field) {
-                outline.data.begin();
-                if progress.skipped.contains(&(parent, field)) {
-                    ignore(&mut map)?;
-                    continue;
-                }
-                progress.reading.set(Some((parent, field)));
-                map.next_value_seed(Object { outline, parent: Parent::Data, progress })?;
-            } else if let Some(member) = outline.member(parent, field) {
-                member.begin();
-                if progress.skipped.contains(&(parent, field)) {
-                    ignore(&mut map)?;
-                } else {
-                    progress.reading.set(Some((parent, field)));
-                    member.end(map.next_value()?);
-                    progress.reading.set(None);
-                }
-            } else {
-                ignore(&mut map)?;
+            let is_in_data = matches!(field, Field::Phone | Field::UserId);
+            let is_member = field != Field::Unknown && is_in_data == is_data;
+            if is_member {
+                outline.0[field as usize].begin();
             }
+            let failures = progress.failed.iter().filter(|failed| **failed == field).count();
+            let Some(kind) = field.kinds().get(failures).filter(|_| is_member) else {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            progress.reading.set(Some(field));
+            let member = &mut outline.0[field as usize];
+            match kind {
+                Kind::Object => {
+                    map.next_value_seed(Object { outline, is_data: true, progress })?;
+                }
+                Kind::Text => member.end(Value::Text(map.next_value()?)),
+                Kind::Integer => {
+                    let seed = Seed(INTEGER, &Note::default());
+                    member.end(Value::Integer(map.next_value_seed(seed)?));
+                }
+            }
+            progress.reading.set(None);
         }
         Ok(())
     }

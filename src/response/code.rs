@@ -30,7 +30,8 @@ pub enum Code {
     /// `body_too_large`, 400: the body exceeds the app's limit (axum's `DefaultBodyLimit`, 2 MB by
     /// default).
     BodyTooLarge,
-    /// `body_incomplete`, 400: the connection broke, or a layer failed, while the body was read.
+    /// `body_incomplete`, 400: reading the body failed: the connection broke, or a layer returned an
+    /// error.
     BodyIncomplete,
     /// `not_json`, 400: the body is not JSON in UTF-8: empty, cut off, or followed by more.
     NotJson,

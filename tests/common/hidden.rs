@@ -1,22 +1,21 @@
-//! What must appear nowhere, and all that a log holds.
+//! What must not appear anywhere, and all that is logged.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
-    io::Write,
-    sync::{Arc, Mutex},
+    fs::File,
+    io::{Read, Seek},
+    sync::Arc,
 };
 
-use tower_http::{
-    classify::{ServerErrorsAsFailures, SharedClassifier},
-    trace::{DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, TraceLayer},
+use tower_http::trace::{
+    DefaultMakeSpan, DefaultOnRequest, DefaultOnResponse, HttpMakeClassifier, TraceLayer,
 };
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::{Level, subscriber::DefaultGuard};
 
 use crate::common::{EXAMPLE, Fields};
 
 pub const PHONE: &str = "+4911113333444";
-/// The digits alone, for a number may come without its sign.
+/// The digits alone: a number may come without its sign.
 pub const DIGITS: &str = "4911113333444";
 pub const TEXTS: [&str; 5] = [DIGITS, "Es ist", "Benutzertext", "3KCKb5nMD", "baaIou"];
 
@@ -28,23 +27,23 @@ pub fn assert_hides(output: &str, secrets: &[&str]) {
     assert!(!output.is_empty());
 }
 
-/// Bodies that are refused at each kind of place, with a phone number and a text in each.
+/// Bodies that are refused for each kind of fault, with a phone number and a text in each.
 pub fn bad_bodies() -> Vec<String> {
     let fields = Fields::example();
     let phone = format!("{PHONE:?}");
     vec![
         EXAMPLE[..EXAMPLE.len() - 3].to_owned(),
         format!("{EXAMPLE}{PHONE}"),
-        fields.with("/data/user_id", &phone).text(),
-        fields.with("/id", &phone).text(),
-        fields.with("/name", &phone).text(),
-        fields.with("/data", &phone).text(),
-        fields.with("/data/additional_data/reason/id", &phone).text(),
-        fields.with("/data/phone", "4911113333444").text(),
-        fields.and("/data/phone", &phone).text(),
+        fields.with("/data/user_id", &phone).json(),
+        fields.with("/id", &phone).json(),
+        fields.with("/name", &phone).json(),
+        fields.with("/data", &phone).json(),
+        fields.with("/data/additional_data/reason/id", &phone).json(),
+        fields.with("/data/phone", "4911113333444").json(),
+        fields.and("/data/phone", &phone).json(),
         // The phone number as an unknown key, beside and around a fault.
-        fields.and(&format!("/{PHONE}"), "1").without("/id").text(),
-        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").text(),
+        fields.and(&format!("/{PHONE}"), "1").without("/id").json(),
+        fields.and(&format!("/data/{PHONE}"), "1").without("/data/user_id").json(),
         format!(r#"{{"{PHONE}":1,"{PHONE}":2}}"#),
         format!(r#"{{"name":"phone.unsubscribe","id":{{"{PHONE}":1}}}}"#),
         format!(r#"["{PHONE}"]"#),
@@ -52,61 +51,36 @@ pub fn bad_bodies() -> Vec<String> {
     ]
 }
 
-/// What a subscriber at TRACE writes of all that happens on this thread.
+/// What a subscriber at TRACE writes about this thread.
 pub struct Log {
-    written: Written,
+    file: Arc<File>,
     guard: DefaultGuard,
 }
 
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
 impl Log {
     pub fn start() -> Self {
-        let written = Written::default();
+        let file = Arc::new(tempfile::tempfile().expect("a file"));
         let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
+            .with_max_level(Level::TRACE)
             .with_ansi(false)
-            .with_writer(written.clone())
+            .with_writer(Arc::clone(&file))
             .finish();
-        Self { written, guard: tracing::subscriber::set_default(subscriber) }
+        Self { file, guard: tracing::subscriber::set_default(subscriber) }
     }
 
     pub fn stop(self) -> String {
         drop(self.guard);
-        let log = self.written.0.lock().expect("no panic").clone();
-        String::from_utf8(log).expect("UTF-8")
+        let mut log = String::new();
+        self.file.as_ref().rewind().expect("the file");
+        self.file.as_ref().read_to_string(&mut log).expect("UTF-8");
+        log
     }
 }
 
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Written {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// The most talkative form of tower-http's trace.
-pub fn trace() -> TraceLayer<
-    SharedClassifier<ServerErrorsAsFailures>,
-    DefaultMakeSpan,
-    DefaultOnRequest,
-    DefaultOnResponse,
-> {
-    let level = tracing::Level::TRACE;
+/// tower-http's trace at its most verbose.
+pub fn trace() -> TraceLayer<HttpMakeClassifier> {
     TraceLayer::new_for_http()
-        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(level))
-        .on_request(DefaultOnRequest::new().level(level))
-        .on_response(DefaultOnResponse::new().include_headers(true).level(level))
+        .make_span_with(DefaultMakeSpan::new().include_headers(true).level(Level::TRACE))
+        .on_request(DefaultOnRequest::new().level(Level::TRACE))
+        .on_response(DefaultOnResponse::new().include_headers(true).level(Level::TRACE))
 }

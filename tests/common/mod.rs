@@ -1,14 +1,10 @@
-//! Deliveries to send, bodies to vary, and asserts on whole answers.
+//! Deliveries to send, bodies to vary, and asserts on whole responses.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{path::PathBuf, process::Command, sync::Once};
 
 use axum::{
-    Router,
-    body::{Body, Bytes},
-    extract::Request,
-    response::Response,
-    routing::post,
+    Router, body::Body, extract::Request, handler::Handler, response::Response, routing::post,
 };
 use tower::ServiceExt;
 use unsubscribe_webhook::{Credential, Received, Rejection, UnsubscribeEvent, WebhookAuth};
@@ -22,29 +18,31 @@ pub fn example() -> UnsubscribeEvent {
     UnsubscribeEvent::from_slice(EXAMPLE.as_bytes()).expect("the example is an event")
 }
 
-/// A host that acknowledges every event.
-pub fn host(auth: WebhookAuth) -> Router {
-    async fn unsubscribed(_: UnsubscribeEvent) -> Received {
-        Received
-    }
-    Router::new().route(PATH, post(unsubscribed).layer(auth))
+/// An app that acknowledges every event.
+pub fn app_with(auth: WebhookAuth) -> Router {
+    Router::new().route(PATH, post(async |_: UnsubscribeEvent| Received).layer(auth))
 }
 
-/// An unsigned delivery, as JSON.
-pub fn unsigned(body: impl Into<Body>) -> Request {
+/// An app with this handler, which takes the token.
+pub fn protected<T: 'static>(handler: impl Handler<T, ()>) -> Router {
+    Router::new().route(PATH, post(handler).layer(WebhookAuth::new(SECRET)))
+}
+
+/// A delivery without a credential.
+pub fn unauthenticated(body: impl Into<Body>) -> Request {
     Request::post(PATH)
         .header("content-type", "application/json")
         .body(body.into())
         .expect("a valid request")
 }
 
-/// A delivery with the right token.
-pub fn signed(body: impl Into<Body>) -> Request {
-    signed_by(&token(SECRET), body)
+/// A delivery with the token.
+pub fn authenticated(body: impl Into<Body>) -> Request {
+    authenticated_by(&token(SECRET), body)
 }
 
-pub fn signed_by(credential: &Credential, body: impl Into<Body>) -> Request {
-    let mut request = unsigned(body);
+pub fn authenticated_by(credential: &Credential, body: impl Into<Body>) -> Request {
+    let mut request = unauthenticated(body);
     credential.apply_to(&mut request);
     request
 }
@@ -54,9 +52,9 @@ pub fn token(secret: &str) -> Credential {
     Credential::token(secret).expect("a usable secret")
 }
 
-/// An answer, read whole.
+/// A response, read to its end.
 #[derive(Debug)]
-pub struct Answer {
+pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
@@ -64,16 +62,16 @@ pub struct Answer {
     pub rejection: Option<Rejection>,
 }
 
-pub async fn send(app: &Router, request: Request) -> Answer {
+pub async fn send(app: &Router, request: Request) -> Reply {
     let response = app.clone().oneshot(request).await.expect("a router does not fail");
     read(response).await
 }
 
-pub async fn read(response: Response) -> Answer {
+pub async fn read(response: Response) -> Reply {
     let (head, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.expect("an answer in memory");
+    let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory");
     let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("UTF-8");
-    Answer {
+    Reply {
         status: head.status.as_u16(),
         headers: head
             .headers
@@ -87,30 +85,30 @@ pub async fn read(response: Response) -> Answer {
 
 /// Asserts the whole response of a 200.
 #[track_caller]
-pub fn assert_received(answer: &Answer) {
-    let head = (answer.status, answer.body.as_str());
+pub fn assert_received(reply: &Reply) {
+    let head = (reply.status, reply.body.as_str());
     assert_eq!(head, (200, "Webhook received\n"));
-    assert_eq!(header(answer, "content-type"), ["text/plain; charset=utf-8"]);
-    assert!(answer.rejection.is_none(), "{answer:?}");
+    assert_eq!(header(reply, "content-type"), ["text/plain; charset=utf-8"]);
+    assert!(reply.rejection.is_none(), "{reply:?}");
 }
 
 /// Asserts the whole response of a refusal, and the rejection that goes with it.
 #[track_caller]
-pub fn assert_refused(answer: &Answer, code: &str, pointer: Option<&str>) {
-    assert_refused_over_network(answer, code, pointer);
+pub fn assert_refused(reply: &Reply, code: &str, pointer: Option<&str>) {
+    assert_refused_over_network(reply, code, pointer);
 
-    let rejection = answer.rejection.as_ref().expect("a refusal carries its rejection");
+    let rejection = reply.rejection.as_ref().expect("a refusal carries its rejection");
     assert_eq!(rejection.code().as_str(), code);
     assert_eq!(rejection.pointer(), pointer);
-    assert_eq!(rejection.status().as_u16(), answer.status);
+    assert_eq!(rejection.status().as_u16(), reply.status);
     let sentence = rejection.to_string();
     let detail = sentence.split_once(": ").expect("the detail").1;
-    assert!(answer.body.contains(&format!(r#""detail":"{detail}","code""#)), "{}", answer.body);
+    assert!(reply.body.contains(&format!(r#""detail":"{detail}","code""#)), "{}", reply.body);
 }
 
 /// Asserts the whole response of a refusal: status, headers and body.
 #[track_caller]
-pub fn assert_refused_over_network(answer: &Answer, code: &str, pointer: Option<&str>) {
+pub fn assert_refused_over_network(reply: &Reply, code: &str, pointer: Option<&str>) {
     const TYPE: &str =
         "https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/enum.Code.html#variant.";
     let (status, title) = match code {
@@ -119,9 +117,9 @@ pub fn assert_refused_over_network(answer: &Answer, code: &str, pointer: Option<
         "missing_layer" | "server_error" => (500, "Server error"),
         _ => (400, "Invalid webhook request's body structure"),
     };
-    assert_eq!(answer.status, status, "{answer:?}");
-    assert!(answer.body.ends_with("}\n"), "{:?}", answer.body);
-    let problem: serde_json::Value = serde_json::from_str(&answer.body).expect("problem details");
+    assert_eq!(reply.status, status, "{reply:?}");
+    assert!(reply.body.ends_with("}\n"), "{:?}", reply.body);
+    let problem: serde_json::Value = serde_json::from_str(&reply.body).expect("problem details");
     let variant: String =
         code.split('_').map(|word| word[..1].to_uppercase() + &word[1..]).collect();
     let mut expected = serde_json::json!({
@@ -136,9 +134,9 @@ pub fn assert_refused_over_network(answer: &Answer, code: &str, pointer: Option<
     }
     assert_eq!(problem, expected);
     assert!(problem["detail"].as_str().is_some_and(|detail| detail.ends_with('.')), "{problem}");
-    assert_eq!(header(answer, "content-type"), ["application/problem+json"]);
-    // The server and the router add these two, and an unread body a third one; nothing else is there.
-    let mut names: Vec<_> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(header(reply, "content-type"), ["application/problem+json"]);
+    // The server, the router and an unread body add these; nothing else is there.
+    let mut names: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     names.retain(|name| !["content-length", "date", "connection"].contains(name));
     names.dedup();
     let expected: &[_] = match status {
@@ -149,15 +147,15 @@ pub fn assert_refused_over_network(answer: &Answer, code: &str, pointer: Option<
 }
 
 #[track_caller]
-pub fn assert_unauthorized(answer: &Answer, challenges: &[&str]) {
-    assert_refused(answer, "unauthorized", None);
-    assert_eq!(header(answer, "www-authenticate"), challenges);
+pub fn assert_unauthorized(reply: &Reply, challenges: &[&str]) {
+    assert_refused(reply, "unauthorized", None);
+    assert_eq!(header(reply, "www-authenticate"), challenges);
 }
 
 /// Asserts a 401 of a layer that takes the token only.
 #[track_caller]
-pub fn assert_no_token(answer: &Answer) {
-    assert_unauthorized(answer, &[r#"Token realm="webhook""#]);
+pub fn assert_token_required(reply: &Reply) {
+    assert_unauthorized(reply, &[r#"Token realm="webhook""#]);
 }
 
 /// The same request over HTTP/2, where the body of a refused one is left alone.
@@ -166,8 +164,8 @@ pub fn over_http2(mut request: Request) -> Request {
     request
 }
 
-pub fn header<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
-    answer
+pub fn header<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
+    reply
         .headers
         .iter()
         .filter(|(given, _)| given == name)
@@ -175,34 +173,35 @@ pub fn header<'a>(answer: &'a Answer, name: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// A JSON body as a list of fields, each a pointer and the raw text of its value: so that a test
-/// can spell a value in any way, double a field, or leave one out.
+/// A JSON body as a list of fields, each a pointer and a raw value, so that a test can write a value
+/// in any way, duplicate a field or leave one out.
 #[derive(Clone)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// The contract's example, with the optional fields that it leaves out.
+    pub const EXAMPLE: [(&str, &str); 17] = [
+        ("/id", r#""ef58b437-1319-4b0c-961b-17214cf1cf32""#),
+        ("/data/phone", r#""+4911113333444""#),
+        ("/data/user_id", "2"),
+        ("/data/created_at", "1757849748"),
+        ("/data/campaign_code", r#""3KCKb5nMD""#),
+        ("/data/additional_data/reason/id", "4"),
+        ("/data/additional_data/reason/label", r#""Es ist unverständlich""#),
+        ("/data/additional_data/additional_text", r#""zusätzlicher Benutzertext""#),
+        ("/data/short_link_code", r#""baaIou""#),
+        ("/data/unsubscribe_request_id", "59"),
+        ("/data/group_id", "123"),
+        ("/name", r#""phone.unsubscribe""#),
+        ("/created_at", "1757849748"),
+        ("/api_version", r#""2022-05-25""#),
+        ("/attempt_number", "1"),
+        ("/attempts_total", "4"),
+        ("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#),
+    ];
+
     pub fn example() -> Self {
-        let fields = [
-            ("/id", r#""ef58b437-1319-4b0c-961b-17214cf1cf32""#),
-            ("/data/phone", r#""+4911113333444""#),
-            ("/data/user_id", "2"),
-            ("/data/created_at", "1757849748"),
-            ("/data/campaign_code", r#""3KCKb5nMD""#),
-            ("/data/additional_data/reason/id", "4"),
-            ("/data/additional_data/reason/label", r#""Es ist unverständlich""#),
-            ("/data/additional_data/additional_text", r#""zusätzlicher Benutzertext""#),
-            ("/data/short_link_code", r#""baaIou""#),
-            ("/data/unsubscribe_request_id", "59"),
-            ("/data/group_id", "123"),
-            ("/name", r#""phone.unsubscribe""#),
-            ("/created_at", "1757849748"),
-            ("/api_version", r#""2022-05-25""#),
-            ("/attempt_number", "1"),
-            ("/attempts_total", "4"),
-            ("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#),
-        ];
-        Self(fields.map(|(pointer, text)| (pointer.to_owned(), text.to_owned())).into())
+        Self(Self::EXAMPLE.map(|(pointer, raw)| (pointer.to_owned(), raw.to_owned())).into())
     }
 
     /// Without a field or an object.
@@ -213,63 +212,44 @@ impl Fields {
     }
 
     /// With one more field at the end of its object, whether or not it is there already.
-    pub fn and(&self, pointer: &str, text: &str) -> Self {
+    pub fn and(&self, pointer: &str, raw: &str) -> Self {
         let mut fields = self.clone();
-        fields.0.push((pointer.to_owned(), text.to_owned()));
+        fields.0.push((pointer.to_owned(), raw.to_owned()));
         fields
     }
 
-    pub fn with(&self, pointer: &str, text: &str) -> Self {
-        self.without(pointer).and(pointer, text)
+    pub fn with(&self, pointer: &str, raw: &str) -> Self {
+        self.without(pointer).and(pointer, raw)
     }
 
-    pub fn text(&self) -> String {
-        let fields: Vec<_> = self.0.iter().map(|(at, text)| (at.as_str(), text.as_str())).collect();
+    pub fn json(&self) -> String {
+        let fields: Vec<_> = self.0.iter().map(|(at, raw)| (at.as_str(), raw.as_str())).collect();
         object(&fields)
     }
 }
 
-/// Members in their order; fields of one object stand together where its first one does.
+/// The members in their order; those of one object stand together where its first one does.
 fn object(fields: &[(&str, &str)]) -> String {
     let mut members: Vec<String> = Vec::new();
     let mut written: Vec<&str> = Vec::new();
-    for (at, text) in fields {
-        let path = &at[1..];
-        match path.split_once('/') {
-            None => members.push(format!(r#""{path}":{text}"#)),
+    for (at, raw) in fields {
+        match at[1..].split_once('/') {
+            None => members.push(format!(r#""{}":{raw}"#, &at[1..])),
             Some((name, _)) if written.contains(&name) => {}
             Some((name, _)) => {
                 written.push(name);
-                let below = format!("/{name}/");
                 let inner: Vec<_> = fields
                     .iter()
-                    .filter(|(at, _)| at.starts_with(&below))
-                    .map(|(at, text)| (&at[name.len() + 1..], *text))
+                    .filter_map(|(at, raw)| {
+                        let below = at.strip_prefix('/')?.strip_prefix(name)?;
+                        below.starts_with('/').then_some((below, *raw))
+                    })
                     .collect();
                 members.push(format!(r#""{name}":{}"#, object(&inner)));
             }
         }
     }
     format!("{{{}}}", members.join(","))
-}
-
-/// A body that must not be touched.
-pub fn untouchable() -> Body {
-    struct Untouchable;
-
-    impl axum::body::HttpBody for Untouchable {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-            panic!("the body was polled");
-        }
-    }
-
-    Body::new(Untouchable)
 }
 
 /// An example, built from its source as it is now: `cargo test` builds the examples beside the

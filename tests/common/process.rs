@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower::{Service, service_fn};
 
-use crate::common::{Answer, SECRET, program, read};
+use crate::common::{Reply, SECRET, program, read};
 
 /// A running example, ended with the test.
 pub struct Program {
@@ -51,7 +51,7 @@ impl Program {
         Self { child, stdout, greeting, address }
     }
 
-    pub async fn send(&self, mut request: Request) -> Answer {
+    pub async fn send(&self, mut request: Request) -> Reply {
         let path = request.uri().path_and_query().expect("a path").clone();
         *request.uri_mut() = format!("http://{}{path}", self.address).parse().expect("a URI");
         let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
@@ -143,7 +143,7 @@ impl Wire {
     }
 
     /// The next answer.
-    pub async fn answer(&mut self) -> Answer {
+    pub async fn answer(&mut self) -> Reply {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("in time");
@@ -158,7 +158,7 @@ impl Wire {
         let length = headers.iter().find(|(name, _)| name == "content-length").expect("a length");
         let mut body = vec![0; length.1.parse().expect("a number")];
         self.0.read_exact(&mut body).await.expect("a body");
-        Answer {
+        Reply {
             status: status.parse().expect("a number"),
             headers,
             body: String::from_utf8(body).expect("UTF-8"),

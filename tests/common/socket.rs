@@ -1,4 +1,4 @@
-//! A host on a socket, and a client that writes what it likes.
+//! An app on a socket, and a client that can write anything.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{iter, net::SocketAddr, time::Duration};
@@ -11,9 +11,9 @@ use tokio::{
     time::timeout,
 };
 
-use crate::common::Answer;
+use crate::common::Reply;
 
-/// Far beyond what any answer takes: a test that waits so long has failed.
+/// Far beyond what any response takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn serve(app: Router) -> SocketAddr {
@@ -32,6 +32,17 @@ pub fn head(request: &Request) -> String {
     iter::once(first).chain(request.headers().iter().map(line)).collect()
 }
 
+/// A request with its length, as it goes over the network.
+pub fn sized(request: &Request, body: &str) -> String {
+    format!("{}content-length: {}\r\n\r\n{body}", head(request), body.len())
+}
+
+/// A request whose body is one chunk, without the last chunk.
+pub fn chunked(request: &Request, body: &str) -> String {
+    let (head, length) = (head(request), body.len());
+    format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n")
+}
+
 pub struct Client(TcpStream);
 
 impl Client {
@@ -48,8 +59,8 @@ impl Client {
         self.0.shutdown().await.expect("an open connection");
     }
 
-    /// The next answer, whole.
-    pub async fn answer(&mut self) -> Answer {
+    /// The next response, read to its end.
+    pub async fn reply(&mut self) -> Reply {
         let first = self.line().await;
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = Vec::new();
@@ -65,7 +76,7 @@ impl Client {
         let mut body = vec![0; length];
         let read = timeout(PATIENCE, self.0.read_exact(&mut body)).await;
         read.expect("in time").expect("the whole body");
-        Answer {
+        Reply {
             status: status.unwrap_or_else(|| panic!("no status: {first}")),
             headers,
             body: String::from_utf8(body).expect("UTF-8"),
@@ -77,8 +88,8 @@ impl Client {
     pub async fn line(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
-            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("an answer in time");
-            line.push(byte.expect("an answer"));
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("a response in time");
+            line.push(byte.expect("a response"));
         }
         String::from_utf8(line).expect("UTF-8").trim_end().to_owned()
     }

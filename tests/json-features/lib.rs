@@ -1,1 +1,1 @@
-//! Empty: the package exists for its test, which is the contract test of the crate beside it.
+//! Empty: the package exists for its tests, which are those of the crate.

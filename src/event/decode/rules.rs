@@ -12,8 +12,28 @@ use super::{Members, Note};
 use crate::{ReasonId, UnsubscribeEvent};
 
 /// What a field's value must be, and the reader of such a value.
-pub(super) trait Rule<'de>: DeserializeSeed<'de> {
+pub(in crate::event) trait Rule<'de>: Sized {
+    type Value;
+
     fn expected(&self) -> &'static str;
+
+    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<Self::Value, D::Error>;
+
+    /// The value of a field that is absent, if it may be.
+    fn absent(self) -> Option<Self::Value> {
+        None
+    }
+}
+
+/// A rule as serde takes it.
+pub(in crate::event) struct Seed<'a, R>(pub(in crate::event) R, pub(in crate::event) &'a Note);
+
+impl<'de, R: Rule<'de>> DeserializeSeed<'de> for Seed<'_, R> {
+    type Value = R::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<R::Value, D::Error> {
+        self.0.read(from, self.1)
+    }
 }
 
 pub(super) const STRING: Text<String> =
@@ -25,7 +45,7 @@ pub(super) const NAME: Text<()> = Text {
 pub(super) const EVENT_ID: Text<Uuid> =
     Text { expected: "Expected a UUID in lower case.", read: event_id };
 pub(super) const UUID: Text<Uuid> = Text { expected: "Expected a UUID with hyphens.", read: uuid };
-pub(super) const INTEGER: Integer<i64> =
+pub(in crate::event) const INTEGER: Integer<i64> =
     Integer { expected: "Expected a 64-bit integer.", read: Some };
 pub(super) const NUMBER: Integer<i64> = Integer {
     expected: "Expected an integer of at least 1.",
@@ -46,17 +66,15 @@ pub(super) struct Text<T> {
     read: fn(&str) -> Option<T>,
 }
 
-impl<T> Rule<'_> for Text<T> {
+impl<'de, T> Rule<'de> for Text<T> {
+    type Value = T;
+
     fn expected(&self) -> &'static str {
         self.expected
     }
-}
 
-impl<'de, T> DeserializeSeed<'de> for Text<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_str(self)
+    fn read<D: Deserializer<'de>>(self, from: D, _: &Note) -> Result<T, D::Error> {
+        from.deserialize_str(self)
     }
 }
 
@@ -73,23 +91,21 @@ impl<T> Visitor<'_> for Text<T> {
 }
 
 /// An integer that `read` accepts.
-pub(super) struct Integer<T> {
+pub(in crate::event) struct Integer<T> {
     expected: &'static str,
     read: fn(i64) -> Option<T>,
 }
 
-impl<T> Rule<'_> for Integer<T> {
+impl<'de, T> Rule<'de> for Integer<T> {
+    type Value = T;
+
     fn expected(&self) -> &'static str {
         self.expected
     }
-}
 
-impl<'de, T> DeserializeSeed<'de> for Integer<T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+    fn read<D: Deserializer<'de>>(self, from: D, _: &Note) -> Result<T, D::Error> {
         // Not `deserialize_i64`: serde's buffer for untagged enums would refuse `2.0` then.
-        deserializer.deserialize_f64(self)
+        from.deserialize_f64(self)
     }
 }
 
@@ -115,28 +131,30 @@ impl<T> Visitor<'_> for Integer<T> {
     }
 }
 
-/// A field that may be `null`.
+/// A field that may be absent or `null`.
 pub(super) struct Optional<R>(pub(super) R);
 
 impl<'de, R: Rule<'de>> Rule<'de> for Optional<R> {
+    type Value = Option<R::Value>;
+
     fn expected(&self) -> &'static str {
         self.0.expected()
     }
-}
 
-impl<'de, R: Rule<'de>> DeserializeSeed<'de> for Optional<R> {
-    type Value = Option<R::Value>;
+    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<Self::Value, D::Error> {
+        from.deserialize_option(Seed(self, note))
+    }
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_option(self)
+    fn absent(self) -> Option<Self::Value> {
+        Some(None)
     }
 }
 
-impl<'de, R: Rule<'de>> Visitor<'de> for Optional<R> {
+impl<'de, R: Rule<'de>> Visitor<'de> for Seed<'_, Optional<R>> {
     type Value = Option<R::Value>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected())
+        f.write_str(self.0.expected())
     }
 
     fn visit_unit<E>(self) -> Result<Self::Value, E> {
@@ -147,50 +165,42 @@ impl<'de, R: Rule<'de>> Visitor<'de> for Optional<R> {
         Ok(None)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        self.0.deserialize(deserializer).map(Some)
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        self.0.0.read(from, self.1).map(Some)
     }
 }
 
 /// An object of the contract, which an array cannot stand for.
-pub(super) struct Object<'a, T>(&'a Note, PhantomData<T>);
+pub(super) struct Object<T>(pub(super) PhantomData<T>);
 
-impl<'a, T> Object<'a, T> {
-    pub(super) fn new(note: &'a Note) -> Self {
-        Self(note, PhantomData)
-    }
-}
+impl<'de, T: Members> Rule<'de> for Object<T> {
+    type Value = T;
 
-impl<T: Members> Rule<'_> for Object<'_, T> {
     fn expected(&self) -> &'static str {
         "Expected an object."
     }
-}
 
-impl<'de, T: Members> DeserializeSeed<'de> for Object<'_, T> {
-    type Value = T;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
-        deserializer.deserialize_map(self)
+    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<T, D::Error> {
+        from.deserialize_map(Seed(self, note))
     }
 }
 
-impl<'de, T: Members> Visitor<'de> for Object<'_, T> {
+impl<'de, T: Members> Visitor<'de> for Seed<'_, Object<T>> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected())
+        f.write_str(self.0.expected())
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::read(map, self.0)
+        T::read(map, self.1)
     }
 }
 
 /// A double as an integer of JSON Schema 2020-12, for which `2.0` and `2e0` are the integer 2; up to
 /// where a double is exact.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number within the limit")]
-pub(in crate::event) fn exact_integer(number: f64) -> Option<i64> {
+fn exact_integer(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_007_199_254_740_992.0; // 2^53
     (number.fract() == 0.0 && number.abs() < LIMIT).then_some(number as i64)
 }
@@ -222,7 +232,6 @@ mod tests {
             (9_007_199_254_740_992.0, None),
             (-9_007_199_254_740_991.0, Some(-9_007_199_254_740_991)),
             (-9_007_199_254_740_992.0, None),
-            (-9_223_372_036_854_775_809.0, None),
             (f64::INFINITY, None),
             (f64::NAN, None),
         ] {
@@ -232,14 +241,12 @@ mod tests {
 
     #[test]
     fn a_uuid_has_one_format() {
-        const LOWER: &str = "ef58b437-1319-4b0c-961b-17214cf1cf32";
         for (text, is_event_id, is_uuid) in [
-            (LOWER, true, true),
+            ("ef58b437-1319-4b0c-961b-17214cf1cf32", true, true),
             ("EF58B437-1319-4B0C-961B-17214CF1CF32", false, true),
             ("ef58b43713194b0c961b17214cf1cf32", false, false),
             ("{ef58b437-1319-4b0c-961b-17214cf1cf32}", false, false),
             ("urn:uuid:ef58b437-1319-4b0c-961b-17214cf1cf32", false, false),
-            ("ef58b437-1319-4b0c-961b-17214cf1cf3g", false, false),
             ("ef58b4371-319-4b0c-961b-17214cf1cf32", false, false),
             ("", false, false),
         ] {
