@@ -12,7 +12,7 @@ use webhook_benches::*;
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 const MOST_ACCEPTED: u64 = 1;
-const MOST_REFUSED: u64 = 5;
+const MOST_REFUSED: u64 = 3;
 
 fn main() -> ExitCode {
     let _profiler = dhat::Profiler::builder().testing().build();
