@@ -1,12 +1,12 @@
-//! What a user would pick instead: other crates that check a request, and other JSON readers.
+//! What a user would pick instead: other crates that check a request, and other JSON decoders.
 
 use std::{hint::black_box, sync::Arc, time::SystemTime};
 
 use axum::{
     Json, Router,
-    extract::FromRef,
+    extract::{FromRef, rejection::JsonRejection},
     handler::Handler,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, HeaderValue, StatusCode},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -20,18 +20,15 @@ use tower_http::validate_request::ValidateRequestHeaderLayer;
 use unsubscribe_webhook::UnsubscribeEvent;
 
 use crate::{
-    ANSWER, Host, PATH, Plain, PlainData, SECRET, by_token, floor, hand_written, ours, plain,
+    App, PATH, Plain, PlainData, RECEIVED, SECRET, TOKEN_HEADER, floor, hand_written, plain,
 };
 
-const STANDARD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-
-/// All the hosts that take an accepted delivery, by the name they are reported under.
-pub fn hosts() -> Vec<(&'static str, Host)> {
-    vec![
-        ("ours", ours()),
+/// Every app that this library is compared with, by the name in the report.
+pub fn peers() -> [(&'static str, App); 7] {
+    [
         ("floor", floor()),
         ("hand-written", hand_written()),
-        ("has_header_value", header_value()),
+        ("has_header_value", behind_header_value(plain)),
         ("WithRejection", with_rejection()),
         ("axum-valid (garde)", valid()),
         ("HMAC: standardwebhooks", standard_webhooks()),
@@ -39,22 +36,17 @@ pub fn hosts() -> Vec<(&'static str, Host)> {
     ]
 }
 
-fn behind_header_value<H: Handler<T, ()>, T: 'static>(handler: H) -> Host {
-    let layer = ValidateRequestHeaderLayer::has_header_value("x-lox24-token", SECRET)
-        .expect("a header name");
-    Host { app: Router::new().route(PATH, post(handler).layer(layer)), sign: by_token }
-}
-
-/// tower-http's check of a header's value, and axum's `Json`.
-pub fn header_value() -> Host {
-    behind_header_value(plain)
+/// tower-http's check of a header's value.
+fn behind_header_value<H: Handler<T, ()>, T: 'static>(handler: H) -> App {
+    let layer = ValidateRequestHeaderLayer::has_header_value(TOKEN_HEADER, SECRET);
+    App::with_token(Router::new().route(PATH, post(handler).layer(layer.expect("a header name"))))
 }
 
 /// axum-extra's `WithRejection`, behind tower-http's check.
-pub fn with_rejection() -> Host {
+fn with_rejection() -> App {
     struct Refused;
-    impl From<axum::extract::rejection::JsonRejection> for Refused {
-        fn from(_: axum::extract::rejection::JsonRejection) -> Self {
+    impl From<JsonRejection> for Refused {
+        fn from(_: JsonRejection) -> Self {
             Self
         }
     }
@@ -67,22 +59,22 @@ pub fn with_rejection() -> Host {
         WithRejection(Json(event), _): WithRejection<Json<Plain>, Refused>,
     ) -> &'static str {
         black_box(&event);
-        ANSWER
+        RECEIVED
     }
     behind_header_value(handler)
 }
 
 /// axum-valid with garde, behind tower-http's check.
-pub fn valid() -> Host {
+fn valid() -> App {
     async fn handler(Garde(Json(event)): Garde<Json<Checked>>) -> &'static str {
         black_box(&event);
-        ANSWER
+        RECEIVED
     }
     behind_header_value(handler)
 }
 
-/// axum-standardwebhooks: checks an HMAC over the body, a class of its own.
-pub fn standard_webhooks() -> Host {
+/// axum-standardwebhooks checks an HMAC over the body.
+fn standard_webhooks() -> App {
     #[derive(Clone)]
     struct State(SharedWebhook);
     impl FromRef<State> for SharedWebhook {
@@ -92,47 +84,46 @@ pub fn standard_webhooks() -> Host {
     }
     async fn handler(StandardWebhook(Json(event)): StandardWebhook<Json<Plain>>) -> &'static str {
         black_box(&event);
-        ANSWER
+        RECEIVED
     }
-    fn sign(body: &[u8]) -> HeaderMap {
+    fn webhook() -> Webhook {
+        Webhook::new("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").expect("a secret")
+    }
+    fn authenticate(body: &[u8]) -> HeaderMap {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
         let seconds = i64::try_from(now.as_secs()).expect("before the year 292277026596");
-        let webhook = Webhook::new(STANDARD_SECRET).expect("a secret");
-        let signature = webhook.apply_to("msg_1", seconds, body).expect("a signature");
-        let headers = [
-            ("webhook-id", "msg_1".to_owned()),
-            ("webhook-timestamp", seconds.to_string()),
-            ("webhook-signature", signature),
-        ];
-        let header = |(name, value): (&str, String)| {
-            (name.parse().expect("a name"), value.parse().expect("a value"))
-        };
-        headers.map(header).into_iter().collect()
+        let signature = webhook().sign("msg_1", seconds, body).expect("a signature");
+        let mut headers = HeaderMap::new();
+        headers.insert("webhook-id", HeaderValue::from_static("msg_1"));
+        headers.insert("webhook-timestamp", seconds.into());
+        headers.insert("webhook-signature", signature.parse().expect("a value"));
+        headers
     }
-    let webhook = Webhook::new(STANDARD_SECRET).expect("a secret");
-    let app =
-        Router::new().route(PATH, post(handler)).with_state(State(SharedWebhook::new(webhook)));
-    Host { app, sign }
+    let router =
+        Router::new().route(PATH, post(handler)).with_state(State(SharedWebhook::new(webhook())));
+    App { router, authenticate }
 }
 
-/// axum-github-webhook-extract: checks an HMAC over the body, a class of its own.
-pub fn github() -> Host {
+/// axum-github-webhook-extract checks an HMAC over the body.
+fn github() -> App {
     async fn handler(GithubEvent(event): GithubEvent<Plain>) -> &'static str {
         black_box(&event);
-        ANSWER
+        RECEIVED
     }
-    fn sign(body: &[u8]) -> HeaderMap {
+    fn authenticate(body: &[u8]) -> HeaderMap {
         let mac = hex::encode(hmac_sha256::HMAC::mac(body, SECRET));
-        let value = format!("sha256={mac}").parse().expect("a value");
-        [("x-hub-signature-256".parse().expect("a name"), value)].into_iter().collect()
+        let mut headers = HeaderMap::new();
+        let signature = format!("sha256={mac}").parse().expect("a value");
+        headers.insert("x-hub-signature-256", signature);
+        headers
     }
-    let app = Router::new()
+    let router = Router::new()
         .route(PATH, post(handler))
         .with_state(GithubToken(Arc::new(SECRET.to_owned())));
-    Host { app, sign }
+    App { router, authenticate }
 }
 
-/// The same with some of the contract's rules, as garde states them.
+/// [`Plain`] with some of the contract's rules, as garde states them.
 #[derive(Deserialize, Validate)]
 #[garde(allow_unvalidated)]
 pub struct Checked {
@@ -155,11 +146,11 @@ fn is_unsubscribe(name: &str, (): &()) -> garde::Result {
     if name == UnsubscribeEvent::NAME { Ok(()) } else { Err(garde::Error::new("another event")) }
 }
 
-pub fn decode_sonic(body: &[u8]) -> Plain {
+pub fn decode_sonic_rs(body: &[u8]) -> Plain {
     sonic_rs::from_slice(body).expect("an event")
 }
 
-/// simd-json writes into its input, so a copy belongs to what it costs.
-pub fn decode_simd(body: &[u8]) -> Plain {
+/// simd-json writes into its input, so its cost includes a copy.
+pub fn decode_simd_json(body: &[u8]) -> Plain {
     simd_json::from_slice(&mut body.to_vec()).expect("an event")
 }

@@ -1,6 +1,6 @@
 //! A server to put under load: `load_host ours|floor|bare`. Prints its address.
 //!
-//! `ours` is the quickstart's route without its database, `bare` the same app and answer without
+//! `ours` is the quickstart's route without its database, `bare` the same app and response without
 //! webhook code, `floor` that and one derived decode of the body without checks.
 
 use axum::{Router, body::Bytes, routing::post};
