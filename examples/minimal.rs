@@ -11,10 +11,9 @@ async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Rece
     match event {
         Ok(event) => suppress(&event.data.phone).await?,
         Err(rejection) if rejection.code() == Code::OtherEvent => {} // acknowledge other events
-        // The response stays a 400, but the number is stored if it can be read with certainty.
         Err(rejection) => {
             let Some(opt_out) = rejection.opt_out() else { return Err(rejection.into()) };
-            suppress(&opt_out.phone).await?;
+            suppress(&opt_out.phone).await?; // although the response is a 400
             return Err(rejection.kept().into());
         }
     }
