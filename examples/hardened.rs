@@ -62,7 +62,7 @@ async fn unsubscribed(
                 rejection = rejection.kept();
             }
             if let Some(body) = rejection.body() {
-                let sql = "INSERT INTO unreadable VALUES (?1) ON CONFLICT DO NOTHING";
+                let sql = "INSERT INTO refused VALUES (?1) ON CONFLICT DO NOTHING";
                 add(&database, sql, [body.to_vec()]).await?;
             }
             return Err(rejection.into());
@@ -211,7 +211,7 @@ fn open(path: &str) -> Result<Database> {
          CREATE TABLE IF NOT EXISTS unsubscribed (
              event_id TEXT NOT NULL, phone TEXT NOT NULL, event TEXT, PRIMARY KEY (event_id, phone));
          CREATE INDEX IF NOT EXISTS unsubscribed_phone ON unsubscribed (phone);
-         CREATE TABLE IF NOT EXISTS unreadable (body BLOB PRIMARY KEY);",
+         CREATE TABLE IF NOT EXISTS refused (body BLOB PRIMARY KEY);",
     )?;
     database.prepare(SUPPRESS).context("its table is of another version")?;
     Ok(Arc::new(Mutex::new(database)))

@@ -65,9 +65,10 @@ async fn the_host_keeps_the_contract() {
     let settings = [("DATABASE_URL", &*database.url.clone()), ("WEBHOOK_ACCOUNT", "7")];
     let host = Process::start(HOST, &settings).await;
 
-    host.conformance().accounts([7]).await.assert_passed();
+    let suite = host.conformance().accounts([7]);
+    let list = async move |phone: &str| !look_up(&host, phone).await.is_empty();
+    suite.suppressed(list).await.assert_passed();
 
-    assert!(database.count("inbox").await > 0);
     assert!(database.count("dead_letter WHERE code = 'foreign_account'").await > 0);
 }
 
