@@ -255,8 +255,8 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
                 Kind::Text => member.end(Value::Text(map.next_value()?)),
                 Kind::Integer => {
-                    let seed = Seed(INTEGER, &Note::default());
-                    member.end(Value::Integer(map.next_value_seed(seed)?));
+                    let note = Note::default();
+                    member.end(Value::Integer(map.next_value_seed(Seed(INTEGER, &note))?));
                 }
             }
             progress.reading.set(None);
