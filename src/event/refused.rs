@@ -314,3 +314,28 @@ fn surrogate(text: &str) -> Option<Surrogate> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_lone_surrogates_are_replaced() {
+        for (text, expected) in [
+            (r"a\ud83d\ude00b", r"a\ud83d\ude00b"),
+            (r"a\ud83d\ude00b\ude00c", r"a\ud83d\ude00b\ufffdc"),
+            (r"a\ud83db", r"a\ufffdb"),
+            (r"a\udc00b", r"a\ufffdb"),
+            (r"\uDBFF", r"\ufffd"),
+            (r"\ud800\ud83d\ude00", r"\ufffd\ud83d\ude00"),
+            (r"\ude00\ud83d", r"\ufffd\ufffd"),
+            (r"\ud83dx\ude00", r"\ufffdx\ufffd"),
+            (r"\\ud83d \\\ud83d", r"\\ud83d \\\ufffd"),
+            (r"\u00e4 \ud7ff \ue000 \n", r"\u00e4 \ud7ff \ue000 \n"),
+            (r"\u+d80 \ud8 \", r"\u+d80 \ud8 \"),
+            ("\\ä\\", "\\ä\\"),
+        ] {
+            assert_eq!(replace_lone_surrogates(text), expected, "{text}");
+        }
+    }
+}
