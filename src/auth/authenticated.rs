@@ -90,8 +90,7 @@ impl Authenticated {
         extensions.get::<Self>().ok_or_else(|| {
             let rejection = Rejection::from(Code::MissingLayer);
             log::missing_layer(&rejection);
-            // The body stays unread.
-            if version < Version::HTTP_2 { rejection.close_connection() } else { rejection }
+            rejection.body_unread(version)
         })
     }
 

@@ -20,7 +20,7 @@ use crate::{AdditionalData, Code, Reason, Rejection, Unsubscribe, UnsubscribeEve
 /// Why a body is not an event. The texts are constants: they repeat no content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DecodeError {
-    pub(super) code: Code,
+    code: Code,
     pointer: Option<&'static str>,
     expected: Option<&'static str>,
 }

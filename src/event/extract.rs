@@ -111,8 +111,7 @@ impl<'a> Delivery<'a> {
                 let rejection = Rejection::from(body_error(&*error.into()));
                 // Not from the part that has arrived: the attempt comes last in a delivery.
                 self.log_refused(&rejection, Envelope::default());
-                let is_shared = self.version < Version::HTTP_2;
-                Err(if is_shared { rejection.close_connection() } else { rejection })
+                Err(rejection.body_unread(self.version))
             }
         }
     }

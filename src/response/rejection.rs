@@ -12,7 +12,7 @@ use axum_core::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue, StatusCode, Version,
     header::{CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
@@ -86,6 +86,12 @@ impl Rejection {
     pub(crate) fn close_connection(mut self) -> Self {
         self.closes_connection = true;
         self
+    }
+
+    /// As [`close_connection`](Self::close_connection), but for HTTP/2 and HTTP/3, where a request has a
+    /// stream of its own.
+    pub(crate) fn body_unread(self, version: Version) -> Self {
+        if version < Version::HTTP_2 { self.close_connection() } else { self }
     }
 
     pub(crate) fn with_body(mut self, body: Bytes, opt_out: Option<OptOut>) -> Self {
