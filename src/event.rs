@@ -16,15 +16,15 @@ use crate::{OptOut, Rejection, log::Envelope};
 ///
 /// As the argument of an axum handler it requires that the request passed
 /// [`WebhookAuth`](crate::WebhookAuth), reads the body within the app's `DefaultBodyLimit`, and
-/// refuses a body that breaks the contract with a [`Rejection`].
+/// refuses one that breaks the contract with a [`Rejection`].
 ///
 /// - `Option<UnsubscribeEvent>` is `None` for an authenticated event of another kind. By default the
 ///   provider sends all events of an account to the same URL.
-/// - `Result<UnsubscribeEvent, Rejection>` leaves a refusal to the handler, which can store what the
-///   refused body still says: see [`Rejection::opt_out`].
+/// - `Result<UnsubscribeEvent, Rejection>` leaves a refusal to the handler, which can store the
+///   opt-out of a refused body: see [`Rejection::opt_out`].
 ///
-/// Times are Unix seconds. The provider sends an event again until it is acknowledged, with the same
-/// [`id`](Self::id): store it once for each id and phone number.
+/// The provider sends an event again until it is acknowledged, with the same [`id`](Self::id): store
+/// it once for each id and phone number. `Debug` hides the phone number and every text.
 ///
 /// ```
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
@@ -39,14 +39,12 @@ use crate::{OptOut, Rejection, log::Envelope};
 /// # let _: axum::routing::MethodRouter = axum::routing::post(unsubscribed);
 /// ```
 ///
-/// `Debug` hides the phone number and every text.
-///
 /// # Without axum, and from a queue
 ///
-/// [`from_body`](Self::from_body) makes the same checks in an app without axum. `Serialize` writes an
-/// event in the contract's canonical form. [`from_slice`](Self::from_slice) and `Deserialize` read it
-/// back and check the fields only: so do not take `axum::Json<UnsubscribeEvent>` in a handler, which
-/// requires neither the layer nor an allowed account.
+/// [`from_body`](Self::from_body) makes the same checks in an app without axum. `Serialize` writes
+/// the contract's canonical form, which [`from_slice`](Self::from_slice) and `Deserialize` read. They
+/// check only the fields: a handler that takes `axum::Json<UnsubscribeEvent>` requires neither the
+/// layer nor an allowed account.
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnsubscribeEvent {
@@ -54,7 +52,7 @@ pub struct UnsubscribeEvent {
     pub id: Uuid,
     /// Who unsubscribed, and why.
     pub data: Unsubscribe,
-    /// When the entity was added to the provider's system, in Unix seconds.
+    /// When the event was added to the provider's system, in Unix seconds.
     pub created_at: Option<i64>,
     /// The version of the event's structure, `2022-05-25` in this contract.
     pub api_version: Option<String>,
@@ -73,9 +71,8 @@ impl UnsubscribeEvent {
     /// The attempts that the provider makes in all, unless the event says less.
     pub(crate) const MAX_ATTEMPTS: i64 = 4;
 
-    /// Reads an event that was authenticated before, such as one from a queue.
-    ///
-    /// It checks the fields only. For a request use the extractor or [`from_body`](Self::from_body).
+    /// Reads an event that was authenticated before, such as one from a queue, and checks its fields
+    /// only. For a request use the extractor or [`from_body`](Self::from_body).
     ///
     /// # Errors
     ///
@@ -84,11 +81,10 @@ impl UnsubscribeEvent {
     /// `duplicate_field` with the [`pointer`](Rejection::pointer) of the field.
     ///
     /// ```
-    /// # use unsubscribe_webhook::{Code, UnsubscribeEvent};
+    /// # use unsubscribe_webhook::UnsubscribeEvent;
     /// let event = UnsubscribeEvent::from_slice(include_bytes!("../examples/event.json"))?;
     /// let queued = serde_json::to_vec(&event).unwrap();
     /// assert_eq!(UnsubscribeEvent::from_slice(&queued)?, event);
-    /// assert_eq!(UnsubscribeEvent::from_slice(b"{}").unwrap_err().code(), Code::MissingField);
     /// # Ok::<_, unsubscribe_webhook::Rejection>(())
     /// ```
     pub fn from_slice(body: &[u8]) -> Result<Self, Rejection> {
@@ -102,7 +98,6 @@ impl UnsubscribeEvent {
     /// # use unsubscribe_webhook::UnsubscribeEvent;
     /// # let body = include_bytes!("../examples/event.json");
     /// let mut event = UnsubscribeEvent::from_slice(body)?;
-    /// assert_eq!(event.is_last_attempt(), Some(false));
     /// event.attempt_number = Some(4);
     /// assert_eq!(event.is_last_attempt(), Some(true));
     /// # Ok::<_, unsubscribe_webhook::Rejection>(())

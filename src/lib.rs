@@ -7,10 +7,6 @@
 //! - [`UnsubscribeEvent`], an axum extractor, is a checked event, or a [`Rejection`].
 //! - [`Received`] and [`ServerError`] are what your handler returns.
 //!
-//! # Example
-//!
-//! One request that is accepted, and one that is refused:
-//!
 //! ```
 //! use axum::{Router, body::Body, http::Request, routing::post};
 //! use tower::ServiceExt;
@@ -24,13 +20,11 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let app = Router::new().route(
-//!     "/webhooks/unsubscribe",
-//!     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
-//! );
+//! let auth = WebhookAuth::new("s3cr3t");
+//! let app = Router::new().route("/webhook", post(unsubscribed).layer(auth));
 //!
 //! let request = |token: &str| {
-//!     Request::post("/webhooks/unsubscribe")
+//!     Request::post("/webhook")
 //!         .header("content-type", "application/json")
 //!         .header("x-lox24-token", token)
 //!         .body(Body::from(include_str!("../examples/event.json")))

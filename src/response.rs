@@ -47,12 +47,9 @@ impl IntoResponse for Received {
 /// The handler failed: 500. The provider sends the event again, at most three more times.
 ///
 /// `?` makes it from any error, including `anyhow::Error`, `Box<dyn Error + Send + Sync>` and
-/// `&str`. The response does not contain the error's text. The layer logs the error, and an outer
-/// layer finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in the
-/// response's extensions.
-///
-/// A [`Rejection`] that becomes a `ServerError` by `?` responds as itself. One that is wrapped in
-/// another error first (an `anyhow::Error`, say) responds with 500.
+/// `&str`. The response does not contain the error's text. The layer logs it, and an outer layer
+/// finds it as the [`source`](std::error::Error::source) of the [`Rejection`] in the response's
+/// extensions. A [`Rejection`] that becomes a `ServerError` by `?` responds as itself.
 ///
 /// ```
 /// use unsubscribe_webhook::{Received, ServerError, UnsubscribeEvent};
@@ -73,12 +70,6 @@ pub struct ServerError {
 
 impl ServerError {
     /// The handler's error.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::ServerError;
-    /// let error = ServerError::from("the disk is full");
-    /// assert_eq!(error.get_ref().to_string(), "the disk is full");
-    /// ```
     #[must_use]
     pub fn get_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         &*self.source

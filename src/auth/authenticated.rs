@@ -21,15 +21,12 @@ use crate::{
 /// use axum::{Router, routing::post};
 /// use unsubscribe_webhook::{Authenticated, WebhookAuth};
 ///
-/// async fn any_event(authenticated: Authenticated, body: String) {
-///     if authenticated.credential_index() > 0 {
-///         println!("a request still has an old secret");
-///     }
+/// async fn any_event(_: Authenticated, body: String) {
+///     println!("{body}");
 /// }
 ///
-/// let app: Router = Router::new()
-///     .route("/webhooks/all", post(any_event))
-///     .layer(WebhookAuth::new("s3cr3t"));
+/// let auth = WebhookAuth::new("s3cr3t");
+/// let app: Router = Router::new().route("/webhook", post(any_event).layer(auth));
 /// ```
 #[derive(Clone)]
 pub struct Authenticated {
@@ -59,7 +56,6 @@ impl Authenticated {
 
     /// The index of the credential that matched: 0 for the one of `new` or `from_credential`, 1 for
     /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers the innermost counts.
-    ///
     #[must_use]
     pub fn credential_index(&self) -> usize {
         self.credential_index

@@ -18,11 +18,11 @@ pub(crate) const MAX_URI_LENGTH: usize = 65_534;
 /// A shared secret and its location in a request.
 ///
 /// LOX24 sends the secret in the `X-LOX24-Token` header ([`token`](Self::token)). The contract
-/// leaves the location open, so every other one that a dashboard or a webhook URL can fill is here.
-/// A secret that is empty, or could never match, is an error when the credential is made.
+/// leaves the location open: the others are what a dashboard or a webhook URL can hold.
 ///
 /// A request has a credential if its location holds exactly one value and that value is the
-/// secret. The length is compared first, then the bytes in constant time.
+/// secret. The length is compared first, then the bytes in constant time. A secret that is empty,
+/// starts or ends with whitespace, or could never match is a [`ConfigError`].
 ///
 /// ```
 /// # use unsubscribe_webhook::{Credential, WebhookAuth};
@@ -55,21 +55,19 @@ impl Credential {
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
-    /// assert!(Credential::token("s3cr3t").is_ok());
     /// assert!(Credential::token("s3cr3t\n").is_err());
     /// ```
     pub fn token(secret: impl Into<String>) -> Result<Self, ConfigError> {
         Self::header(TOKEN_HEADER, secret)
     }
 
-    /// A secret that is the whole value of a header.
-    ///
-    /// nginx and Caddy drop headers whose name contains `_`.
+    /// A secret that is the whole value of a header. nginx and Caddy drop headers whose name
+    /// contains `_`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a name that is not a header name (`"x token"`), and for a secret that is
-    /// empty, starts or ends with whitespace, or contains anything but printable ASCII.
+    /// [`ConfigError`], also for a name that is not a header name (`"x token"`), and for a secret that contains
+    /// anything but printable ASCII.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -92,8 +90,7 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a token that is empty, starts or ends with whitespace, or does not match
-    /// the RFC's `b64token` grammar: `"two words"`, `"=="`.
+    /// [`ConfigError`], also for a token that does not match the RFC's `b64token` grammar: `"two words"`, `"=="`.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -119,9 +116,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for a password that is empty, a user that contains a colon, and for either
-    /// one that starts or ends with whitespace, starts with a byte order mark, or contains a
-    /// control character. The user may be empty.
+    /// [`ConfigError`], also for a user that contains a colon, and for either one that contains a control character.
+    /// The user may be empty.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -159,9 +155,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] for an empty name, for a secret that is empty, starts or ends with whitespace,
-    /// starts with a byte order mark, or is too long for a URI (65,534 bytes, encoded), and for
-    /// U+FFFD in either: decoding puts it in the place of invalid UTF-8.
+    /// [`ConfigError`], also for an empty name, for a secret that is too long for a URI (65,534 bytes, encoded), and
+    /// for U+FFFD in either one: decoding puts it in the place of invalid UTF-8.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -295,9 +290,7 @@ fn check_trimmed(what: &str, text: &str) -> Result<(), ConfigError> {
 }
 
 /// Why a [`WebhookAuth`](crate::WebhookAuth) cannot be made: an unusable secret, or no account left.
-///
-/// Its text names the fault and never the secret. `Debug` is the same text, because `main` prints
-/// `Debug`.
+/// Its text never contains the secret. `Debug` is the same text, because `main` prints `Debug`.
 ///
 /// ```
 /// let error = unsubscribe_webhook::WebhookAuth::try_new("").unwrap_err();

@@ -12,14 +12,12 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 
 /// Layer that lets only authenticated webhook requests through.
 ///
-/// It checks the head of each request and responds itself to those it refuses: 401 without the
-/// credential, 403 if a check of the app rejects it ([`Rejection`](crate::Rejection)). A request
-/// that passes carries [`Authenticated`](crate::Authenticated) in its extensions, which
-/// [`UnsubscribeEvent`](crate::UnsubscribeEvent) requires. The header of the credential is marked
-/// sensitive for the layers and handlers inside.
-///
-/// The body of a refused request is never buffered, parsed or passed on. Over HTTP/1 it is read and
-/// discarded, so that its connection stays usable ([`discard_limit`](Self::discard_limit)).
+/// It checks the head of each request and refuses it with a [`Rejection`](crate::Rejection): 401
+/// without the credential, 403 if a check of the app rejects it. A request that passes carries
+/// [`Authenticated`](crate::Authenticated) in its extensions, which
+/// [`UnsubscribeEvent`](crate::UnsubscribeEvent) requires, and the credential's header is marked
+/// sensitive. The body of a refused request is never buffered, parsed or passed on, only discarded
+/// ([`discard_limit`](Self::discard_limit)).
 ///
 /// Rules are restrictive: all [`require`](Self::require) checks must pass, and repeated
 /// [`allow_accounts`](Self::allow_accounts) calls intersect, as nested layers do. Only
@@ -34,30 +32,25 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 ///     Received
 /// }
 ///
-/// let app: Router = Router::new().route(
-///     "/webhooks/unsubscribe",
-///     post(unsubscribed).layer(WebhookAuth::new("s3cr3t")),
-/// );
+/// let auth = WebhookAuth::new("s3cr3t");
+/// let app: Router = Router::new().route("/webhook", post(unsubscribed).layer(auth));
 /// ```
 ///
 /// # With other layers
 ///
 /// The layer takes any request body, and any response body of `Bytes`, so it combines with those of
-/// tower-http in either order. Use a `ServiceBuilder` for several: axum 0.8 cannot infer the error type between
-/// two `.layer` calls on `post(..)`.
+/// tower-http in either order. Use a `ServiceBuilder` for several, because axum 0.8 cannot infer the
+/// error type between two `.layer` calls on `post(..)`:
 ///
 /// ```
-/// use tower::ServiceBuilder;
-/// use tower_http::{compression::CompressionLayer, trace::TraceLayer};
 /// # use axum::{Router, routing::post};
 /// # use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
-///
+/// # use tower_http::trace::TraceLayer;
 /// # async fn unsubscribed(_: UnsubscribeEvent) -> Received { Received }
-/// let layers = ServiceBuilder::new()
-///     .layer(CompressionLayer::new())
+/// let layers = tower::ServiceBuilder::new()
 ///     .layer(WebhookAuth::new("s3cr3t"))
 ///     .layer(TraceLayer::new_for_http());
-/// let app: Router = Router::new().route("/hook", post(unsubscribed).layer(layers));
+/// let app: Router = Router::new().route("/webhook", post(unsubscribed).layer(layers));
 /// ```
 ///
 /// - A layer *outside* this one may log the credential's header
@@ -81,11 +74,6 @@ impl WebhookAuth {
     /// At start-up, as axum does on an invalid route, if the secret is empty or could never match:
     /// `""`, `"s3cr3t\n"` (read from a file and not trimmed), `"pässword"`.
     /// [`try_new`](Self::try_new) returns the error instead.
-    ///
-    /// ```
-    /// # use unsubscribe_webhook::WebhookAuth;
-    /// let auth = WebhookAuth::new("s3cr3t");
-    /// ```
     #[track_caller]
     pub fn new(secret: impl Into<String>) -> Self {
         match Self::try_new(secret) {
@@ -101,9 +89,7 @@ impl WebhookAuth {
     /// [`ConfigError`] for the secrets on which `new` panics.
     ///
     /// ```
-    /// # use unsubscribe_webhook::WebhookAuth;
-    /// assert!(WebhookAuth::try_new("s3cr3t").is_ok());
-    /// assert!(WebhookAuth::try_new("").is_err());
+    /// assert!(unsubscribe_webhook::WebhookAuth::try_new("").is_err());
     /// ```
     pub fn try_new(secret: impl Into<String>) -> Result<Self, ConfigError> {
         Credential::token(secret).map(Self::from_credential)
@@ -148,8 +134,8 @@ impl WebhookAuth {
     }
 
     /// Adds a check of the head, called after the credential matched: if it returns `false`, the
-    /// response is 403. Check a header only if your proxy sets it on every request, because any client
-    /// can set one.
+    /// response is 403. Check a header only if your proxy sets it on every request, because any
+    /// client can set one.
     ///
     /// ```
     /// use axum::extract::ConnectInfo;
@@ -170,17 +156,16 @@ impl WebhookAuth {
         self
     }
 
-    /// Accepts only events of these accounts (`data.user_id`) and refuses others with 403.
+    /// Accepts only events of these accounts (`data.user_id`); a second call, only those of both.
     ///
-    /// A second call keeps only the accounts that both name. The account is in the body, so the extractor
-    /// refuses the event, not the layer. Events of other kinds have no
-    /// account. Whoever knows the secret can write any account: give accounts that do not trust each
-    /// other a route and a secret each.
+    /// The account is in the body, so the extractor refuses the event with 403, not the layer. Events
+    /// of other kinds have no account. Anyone who knows the secret can write any account: give
+    /// accounts that do not trust each other a route and a secret each.
     ///
     /// # Panics
     ///
-    /// At start-up, if no account is left: the list is empty (a setting is missing), or has none in
-    /// common with an earlier one. [`try_allow_accounts`](Self::try_allow_accounts) does not panic.
+    /// At start-up, if no account is left: `[]` (a setting is missing), or `[3]` after `[2]`.
+    /// [`try_allow_accounts`](Self::try_allow_accounts) returns the error instead.
     ///
     /// ```
     /// # use unsubscribe_webhook::WebhookAuth;
@@ -198,11 +183,10 @@ impl WebhookAuth {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if no account is left: `[]`, or `[3]` after `[2]`.
+    /// [`ConfigError`] for the lists on which `allow_accounts` panics.
     ///
     /// ```
     /// # use unsubscribe_webhook::WebhookAuth;
-    /// assert!(WebhookAuth::new("s3cr3t").try_allow_accounts([2]).is_ok());
     /// assert!(WebhookAuth::new("s3cr3t").try_allow_accounts([]).is_err());
     /// ```
     pub fn try_allow_accounts(
@@ -226,12 +210,13 @@ impl WebhookAuth {
     /// Sets how many bytes of a refused request's body are read and discarded over HTTP/1; 2 MiB by
     /// default.
     ///
-    /// A server resets a connection on which it leaves a request body unread. A proxy in front then takes the
-    /// server for broken, or sends the next client's request on the dead connection. So the layer
-    /// reads the body of a refused request to its end before it responds, keeping none of it. It
-    /// responds at once with `Connection: close` to `Expect: 100-continue`, to a `Content-Length`
-    /// over the limit, and when a chunked body exceeds the limit. With 0 it reads
-    /// nothing, and closes the connection of each refused request that has a body. Over HTTP/2 and HTTP/3, where a refusal ends its own stream only, it responds at once.
+    /// A server resets a connection on which it leaves a request body unread. A proxy in front then
+    /// takes the server for broken, or sends the next client's request on the dead connection. So
+    /// the layer reads the body of a refused request to its end before it responds, keeping none of
+    /// it. It responds with `Connection: close`, and reads no further, to `Expect: 100-continue`, to
+    /// a `Content-Length` over the limit, when a chunked body exceeds the limit, and always with a
+    /// limit of 0. Over HTTP/2 and HTTP/3, where a refusal ends only its own stream, it responds at
+    /// once.
     ///
     /// Let your proxy refuse bodies larger than this (nginx: `client_max_body_size`, 1 MiB by
     /// default). The layer does not apply timeouts: configure them in your server or proxy.
@@ -245,9 +230,8 @@ impl WebhookAuth {
         self
     }
 
-    /// The headers that hold the credentials, each once: for layers around the whole app, which may
-    /// log the headers of a request before this layer marks them sensitive. A query credential has
-    /// none.
+    /// The headers that hold the credentials, each once: for a layer around the whole app that marks
+    /// them sensitive before another one logs them. A query credential has none.
     ///
     /// ```
     /// use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;

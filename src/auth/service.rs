@@ -18,11 +18,11 @@ use crate::{
 
 /// Middleware that lets only authenticated requests through to the inner service.
 ///
-/// Its error is the inner service's: a refusal is a response, not an error. The inner service must
-/// be ready for every request although it is called only for those that pass. So put a
-/// `ConcurrencyLimit` outside: inside, it may hold the permit of a refused request until this
-/// service is called again or dropped. Outside, a permit is also held while the body of a refused
-/// request is discarded ([`WebhookAuth::discard_limit`](crate::WebhookAuth::discard_limit)).
+/// A refusal is a response, not an error. The inner service must be ready for every request although
+/// it is called only for those that pass. So put a `ConcurrencyLimit` outside: inside, it may hold
+/// the permit of a refused request until this service is called again or dropped. Outside, a permit
+/// is also held while the body of a refused request is discarded
+/// ([`WebhookAuth::discard_limit`](crate::WebhookAuth::discard_limit)).
 ///
 /// ```
 /// use tower::{Layer, service_fn};

@@ -47,35 +47,25 @@ impl UnsubscribeEvent {
     /// # Errors
     ///
     /// - `missing_layer` (500) if the request did not pass the layer;
-    /// - `body_too_large` for a body over the limit, `body_incomplete` for one that fails while it is
-    ///   read;
+    /// - `body_too_large` above the limit of a `Limited`, `body_incomplete` if reading fails;
     /// - `content_type` for anything but one `application/json`;
     /// - what [`from_slice`](Self::from_slice) refuses;
     /// - `foreign_account` (403) for an account that the layer does not allow.
-    ///
-    /// For the last three, [`Rejection::body`] returns the body.
     ///
     /// ```
     /// use bytes::Bytes;
     /// use http::{Request, Response};
     /// use http_body_util::{Full, Limited};
-    /// use std::convert::Infallible;
-    /// use tower::{ServiceBuilder, service_fn};
-    /// use unsubscribe_webhook::{Received, UnsubscribeEvent, WebhookAuth};
+    /// use unsubscribe_webhook::{Received, UnsubscribeEvent};
     ///
     /// // hyper's body is `hyper::body::Incoming`.
-    /// async fn unsubscribed(
-    ///     request: Request<Full<Bytes>>,
-    /// ) -> Result<Response<Full<Bytes>>, Infallible> {
+    /// async fn unsubscribed(request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
     ///     let (head, body) = request.into_parts();
-    ///     Ok(match UnsubscribeEvent::from_body(&head, Limited::new(body, 64 * 1024)).await {
+    ///     match UnsubscribeEvent::from_body(&head, Limited::new(body, 64 * 1024)).await {
     ///         Ok(event) => Received.into(), // Add event.data.phone to the suppression list first.
     ///         Err(rejection) => rejection.into(),
-    ///     })
+    ///     }
     /// }
-    ///
-    /// let auth = WebhookAuth::new("s3cr3t");
-    /// let service = ServiceBuilder::new().layer(auth).service(service_fn(unsubscribed));
     /// ```
     pub async fn from_body<B>(head: &Parts, body: B) -> Result<Self, Rejection>
     where

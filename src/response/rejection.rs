@@ -28,9 +28,8 @@ use crate::{Code, OptOut, ServerError};
 /// credential that the layer accepts. Below HTTP/2, a response that leaves a part of the request's
 /// body unread says `Connection: close`.
 ///
-/// The rejection is also in the extensions of its response, for layers that log or count.
-/// It converts into an axum response, and into an [`http::Response`] of any body made from
-/// [`Bytes`] for apps without axum. It is cheap to clone.
+/// It converts into an axum response, and into an [`http::Response`] of any body made from [`Bytes`].
+/// The rejection is also in the extensions of that response, for layers that log or count.
 ///
 /// ```
 /// use unsubscribe_webhook::{Code, UnsubscribeEvent};
@@ -88,8 +87,8 @@ impl Rejection {
         self
     }
 
-    /// As [`close_connection`](Self::close_connection), but for HTTP/2 and HTTP/3, where a request has a
-    /// stream of its own.
+    /// As [`close_connection`](Self::close_connection), but not over HTTP/2 and HTTP/3, where each
+    /// request has a stream of its own.
     pub(crate) fn body_unread(self, version: Version) -> Self {
         if version < Version::HTTP_2 { self.close_connection() } else { self }
     }
@@ -118,10 +117,7 @@ impl Rejection {
     }
 
     /// The raw body, if the request was authenticated and its body was read whole: to store it as a
-    /// dead letter.
-    ///
-    /// `None` if the body was not read whole, or if you hold it already
-    /// ([`UnsubscribeEvent::from_slice`](crate::UnsubscribeEvent::from_slice), a handler's error).
+    /// dead letter. `None` from [`from_slice`](crate::UnsubscribeEvent::from_slice).
     #[must_use]
     pub fn body(&self) -> Option<&Bytes> {
         self.refused().map(|(body, _)| body)
@@ -132,12 +128,10 @@ impl Rejection {
     /// A real opt-out can break the contract: a person who gives no reason, an empty map that PHP
     /// writes as `[]`, a byte that is not UTF-8. Add its number to your suppression list, then
     /// return [`kept`](Self::kept). It is `Some` if the request was authenticated, its body was read
-    /// whole and refused with 400, and
-    ///
-    /// - the body, read as far as it is JSON, has exactly one `name`, `phone.unsubscribe`, and
-    ///   exactly one `data` with exactly one `phone`, a string that is not empty and needs no
-    ///   replacement of invalid UTF-8;
-    /// - the account is accepted, where the layer names accounts.
+    /// whole and refused with 400, the account is accepted where the layer names accounts, and the
+    /// body, read as far as it is JSON, has exactly one `name`, `phone.unsubscribe`, and exactly one
+    /// `data` with exactly one `phone`, a string that is not empty and needs no replacement of
+    /// invalid UTF-8.
     ///
     /// ```
     /// use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent};
