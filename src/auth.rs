@@ -1,7 +1,7 @@
 //! Authenticates requests: the layer, its service, and what a request that passed carries.
 //!
 //! Most apps need [`WebhookAuth`] only. [`WebhookAuthService`], [`ResponseFuture`] and
-//! [`ResponseBody`] are the types that it makes, to name them in services of your own.
+//! [`ResponseBody`] are public so that you can name them in your own services.
 
 mod authenticated;
 mod credential;

@@ -1,4 +1,4 @@
-//! The event, as the contract names its parts.
+//! The event's types, with the contract's names.
 
 mod decode;
 mod extract;
@@ -14,13 +14,13 @@ use crate::{OptOut, Rejection, log::Envelope};
 
 /// A checked `phone.unsubscribe` event: a person has unsubscribed a phone number.
 ///
-/// As the argument of an axum handler it requires that the request passed
+/// As an axum extractor, it requires that the request passed
 /// [`WebhookAuth`](crate::WebhookAuth), reads the body within the app's `DefaultBodyLimit`, and
 /// refuses one that breaks the contract with a [`Rejection`].
 ///
 /// - `Option<UnsubscribeEvent>` is `None` for an authenticated event of another kind. By default the
 ///   provider sends all events of an account to the same URL.
-/// - `Result<UnsubscribeEvent, Rejection>` leaves a refusal to the handler, which can store the
+/// - `Result<UnsubscribeEvent, Rejection>` passes a refusal to the handler, which can store the
 ///   opt-out of a refused body: see [`Rejection::opt_out`].
 ///
 /// The provider sends an event again until it is acknowledged, with the same [`id`](Self::id): store
@@ -68,7 +68,7 @@ impl UnsubscribeEvent {
     /// The `name` that every event of this type has.
     pub const NAME: &'static str = "phone.unsubscribe";
 
-    /// The attempts that the provider makes in all, unless the event says less.
+    /// The number of attempts, unless the event has a total.
     pub(crate) const MAX_ATTEMPTS: i64 = 4;
 
     /// Reads an event that was authenticated before, such as one from a queue, and checks its fields
@@ -92,7 +92,7 @@ impl UnsubscribeEvent {
     }
 
     /// Whether the provider gives up on the event if this attempt is not acknowledged; `None` if the
-    /// event does not say which attempt it is. A total that is absent is 4.
+    /// event does not say which attempt it is. An absent total counts as 4.
     ///
     /// ```
     /// # use unsubscribe_webhook::UnsubscribeEvent;
@@ -107,7 +107,7 @@ impl UnsubscribeEvent {
         is_last_attempt(self.attempt_number, self.attempts_total)
     }
 
-    /// The number to stop texting, as [`Rejection::opt_out`] has it for a refused body.
+    /// The opt-out, in the form that [`Rejection::opt_out`] has for a refused body.
     #[must_use]
     pub fn opt_out(&self) -> OptOut {
         OptOut {
@@ -130,11 +130,11 @@ fn is_last_attempt(attempt_number: Option<i64>, attempts_total: Option<i64>) -> 
     Some(attempt_number? >= attempts_total.unwrap_or(UnsubscribeEvent::MAX_ATTEMPTS))
 }
 
-/// What the person unsubscribed, from which campaign, and why.
+/// The event's data: the phone number, the campaign and the reason.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct Unsubscribe {
-    /// The phone number, as the provider writes it: an odd format is still an opt-out.
+    /// The phone number, as the provider sends it. Its format is not checked.
     pub phone: String,
     /// The provider's account that the number belongs to.
     pub user_id: i64,

@@ -37,11 +37,11 @@
 //! # }
 //! ```
 //!
-//! [`Rejection::opt_out`] shows the handler that loses no opt-out, whatever its body looks like.
+//! [`Rejection::opt_out`] has a handler that also keeps the opt-outs of bodies that break the contract.
 //!
 //! # Responses
 //!
-//! The provider sends an event again until the response is 200 to 299, four attempts in all.
+//! The provider sends an event until the response is 200 to 299, in four attempts at most.
 //!
 //! | status | when |
 //! |---|---|
@@ -57,8 +57,8 @@
 //!
 //! # Features
 //!
-//! - `testing`: what the tests of your app need, such as [a suite][testing] that sends the whole app
-//!   over a hundred valid and invalid requests and reports each wrong response.
+//! - `testing`: helpers for your tests, and [a suite][testing] that sends your app over a hundred valid
+//!   and invalid requests and reports each unexpected outcome.
 //!
 //! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 

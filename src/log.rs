@@ -17,7 +17,7 @@ use crate::{Code, Rejection};
 /// The crate's name, so that an app's filter does not depend on the modules.
 const TARGET: &str = "unsubscribe_webhook";
 
-/// Why no credential matched, the most telling last. For the log only: the response does not say.
+/// Why no credential matched, the most specific reason last. In the log only, not in the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cause {
     Absent,
@@ -43,7 +43,7 @@ pub(crate) struct Envelope {
     pub(crate) is_last_attempt: Option<bool>,
 }
 
-/// What is known of a delivery so far, shared by nested layers and the extractor.
+/// What the layers and the extractor have recorded about a delivery.
 #[derive(Debug)]
 pub(crate) struct DeliveryState(Mutex<Record>);
 
@@ -70,7 +70,7 @@ impl From<&Rejection> for Refusal {
 }
 
 impl DeliveryState {
-    /// Of a request with this credential.
+    /// For a request that matched this credential.
     pub(crate) fn new(credential: usize) -> Self {
         Self(Mutex::new(Record { credential: Some(credential), ..Record::default() }))
     }
@@ -128,7 +128,7 @@ pub(crate) struct DeliveryGuard(Option<Source>);
 #[derive(Debug)]
 enum Source {
     Shared(Arc<DeliveryState>),
-    /// The outermost layer refused: nothing else records.
+    /// The outermost layer refused the request, so nothing else records an outcome.
     Unauthenticated(Cause),
 }
 
@@ -141,7 +141,7 @@ impl DeliveryGuard {
         Self(Some(Source::Unauthenticated(cause)))
     }
 
-    /// For a layer inside another one, which emits.
+    /// For a nested layer: the outermost one emits the event.
     pub(crate) fn nested() -> Self {
         Self(None)
     }
@@ -169,7 +169,7 @@ impl DeliveryGuard {
     }
 }
 
-/// A timeout, a client that went away, or a panic of the handler.
+/// After a timeout, a disconnected client, or a panic in the handler.
 impl Drop for DeliveryGuard {
     fn drop(&mut self) {
         self.emit(&Completion::Dropped);
@@ -177,8 +177,8 @@ impl Drop for DeliveryGuard {
 }
 
 enum Completion<'a> {
-    /// With this status, and the rejection that the response carries. It may be another one than
-    /// was recorded: a layer between may have replaced the response.
+    /// With this status, and the response's rejection, if it has one. It can differ from the
+    /// recorded one, because a layer in between may have replaced the response.
     Responded(StatusCode, Option<&'a Rejection>),
     /// The inner service returned an error.
     Failed,

@@ -1,4 +1,4 @@
-//! What goes back to the provider: an acknowledgement, a failure, or a refusal.
+//! Responses: the acknowledgement, a server error, or a refusal.
 
 mod code;
 mod opt_out;
@@ -61,8 +61,8 @@ impl IntoResponse for Received {
 /// }
 /// ```
 ///
-/// It does not implement [`Error`], as `anyhow::Error` does not: otherwise not every error could
-/// convert into it.
+/// It does not implement [`Error`], like `anyhow::Error`: otherwise it could not convert from every
+/// error.
 #[derive(Clone)]
 pub struct ServerError {
     source: Arc<dyn Error + Send + Sync>,

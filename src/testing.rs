@@ -1,4 +1,4 @@
-//! Tests of your app: events, authenticated requests, and a suite that checks the whole app.
+//! Helpers to test your app: events, authenticated requests, and a suite that checks the whole app.
 //!
 //! Only with the feature `testing`, for the `dev-dependencies`:
 //!
@@ -72,10 +72,6 @@ use crate::{Credential, UnsubscribeEvent};
 /// event.attempt_number = Some(4);
 /// assert_eq!(event.is_last_attempt(), Some(true));
 /// ```
-///
-/// # Panics
-///
-/// Never: the example is an event.
 #[must_use]
 pub fn event() -> UnsubscribeEvent {
     let example = include_bytes!("../examples/event.json");
@@ -86,7 +82,7 @@ pub fn event() -> UnsubscribeEvent {
 
 /// A delivery as the provider sends it: a `POST` of JSON with the credential.
 ///
-/// The body is an [`event`], or anything else that can be written as JSON.
+/// The body is any `Serialize` value, such as an [`event`].
 ///
 /// ```
 /// use axum::{Router, body::Body, routing::post};

@@ -1,4 +1,4 @@
-//! What a request carries once it has passed the layer.
+//! What the layer adds to an authenticated request.
 
 use std::{fmt, sync::Arc};
 
@@ -13,8 +13,8 @@ use crate::{
 
 /// Shows that a request passed a [`WebhookAuth`](crate::WebhookAuth) layer.
 ///
-/// Only the layer makes one, and puts it into the request's extensions. Take it as an extractor in
-/// other webhook handlers to require the layer: a route without it responds with 500
+/// Only the layer creates it, and inserts it into the request's extensions. Take it as an extractor
+/// in other webhook handlers to require the layer: a route without it responds with 500
 /// (`missing_layer`). There is no `Option<Authenticated>`: authentication is never optional.
 ///
 /// ```
@@ -55,7 +55,7 @@ impl Authenticated {
     }
 
     /// The index of the credential that matched: 0 for the one of `new` or `from_credential`, 1 for
-    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers the innermost counts.
+    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers, that of the innermost.
     #[must_use]
     pub fn credential_index(&self) -> usize {
         self.credential_index
@@ -64,15 +64,15 @@ impl Authenticated {
     /// Whether the layer accepts events of this account
     /// ([`allow_accounts`](crate::WebhookAuth::allow_accounts)).
     ///
-    /// [`UnsubscribeEvent`](crate::UnsubscribeEvent) checks this by itself. Check it if you decode
-    /// events in another way, as with [`from_slice`](crate::UnsubscribeEvent::from_slice).
+    /// The extractor already checks this. Call it if you decode events in another way, such as
+    /// [`from_slice`](crate::UnsubscribeEvent::from_slice).
     #[must_use]
     pub fn accepts(&self, account: i64) -> bool {
         self.accepts_opt_out(Some(account))
     }
 
-    /// Whether the layer accepts an opt-out: one whose account is unknown only if no layer names
-    /// accounts.
+    /// Whether the layer accepts an opt-out. One of an unknown account is accepted only if no layer
+    /// restricts accounts.
     pub(crate) fn accepts_opt_out(&self, account: Option<i64>) -> bool {
         let accounts = self.policy.accounts.as_ref();
         accounts.is_none_or(|accounts| account.is_some_and(|account| accounts.contains(&account)))

@@ -18,11 +18,12 @@ pub(crate) const MAX_URI_LENGTH: usize = 65_534;
 /// A shared secret and its location in a request.
 ///
 /// LOX24 sends the secret in the `X-LOX24-Token` header ([`token`](Self::token)). The contract
-/// leaves the location open: the others are what a dashboard or a webhook URL can hold.
+/// leaves the location open: the other constructors are for those that a dashboard or a webhook URL
+/// can set.
 ///
-/// A request has a credential if its location holds exactly one value and that value is the
-/// secret. The length is compared first, then the bytes in constant time. A secret that is empty,
-/// starts or ends with whitespace, or could never match is a [`ConfigError`].
+/// A credential matches if its location holds exactly one value and that value is the secret. The
+/// length is compared first, then the bytes in constant time. A secret that is empty, starts or
+/// ends with whitespace, or could never match is a [`ConfigError`].
 ///
 /// ```
 /// # use unsubscribe_webhook::{Credential, WebhookAuth};
@@ -66,8 +67,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a name that is not a header name (`"x token"`), and for a secret that contains
-    /// anything but printable ASCII.
+    /// [`ConfigError`], also for a name that is not a header name (`"x token"`), and for a secret that
+    /// contains anything but printable ASCII.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -90,7 +91,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a token that does not match the RFC's `b64token` grammar: `"two words"`, `"=="`.
+    /// [`ConfigError`], also for a token that does not match the RFC's `b64token` grammar:
+    /// `"two words"`, `"=="`.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -116,8 +118,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a user that contains a colon, and for either one that contains a control character.
-    /// The user may be empty.
+    /// [`ConfigError`], also for a user that contains a colon, and for a control character in either
+    /// one. The user may be empty.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -149,14 +151,14 @@ impl Credential {
 
     /// A secret in a parameter of the URL's query, for a dashboard that offers only a URL.
     ///
-    /// Pass both as they are, not percent-encoded: a request's query is decoded once, as
-    /// `application/x-www-form-urlencoded`. Prefer a header if you can choose: URLs appear in the
-    /// logs of proxies and layers.
+    /// Pass both decoded: the layer decodes a request's query once, as
+    /// `application/x-www-form-urlencoded`. Prefer a header if you can choose, because URLs appear in
+    /// the logs of proxies and layers.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for an empty name, for a secret that is too long for a URI (65,534 bytes, encoded), and
-    /// for U+FFFD in either one: decoding puts it in the place of invalid UTF-8.
+    /// [`ConfigError`], also for an empty name, for a secret that is too long for a URI (65,534 bytes,
+    /// encoded), and for U+FFFD in either one, because decoding replaces invalid UTF-8 with it.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -224,8 +226,8 @@ impl Credential {
         }
     }
 
-    /// How a 401 asks for this credential (RFC 9110, section 11.6.1). No scheme is registered for a
-    /// token in a header or in a query parameter.
+    /// The `WWW-Authenticate` challenge (RFC 9110, section 11.6.1). No scheme is registered for a token
+    /// in a header or in a query parameter.
     pub(super) fn challenge(&self) -> HeaderValue {
         HeaderValue::from_static(match self.location {
             Location::Header(_) | Location::Query(_) => r#"Token realm="webhook""#,
@@ -260,7 +262,7 @@ fn single_value<'a>(head: &'a Parts, name: &HeaderName) -> Result<&'a [u8], Caus
     single(head.headers.get_all(name).iter()).map(HeaderValue::as_bytes)
 }
 
-/// The only item: of two, neither can be trusted.
+/// The only item: of two, neither is used.
 fn single<T>(mut items: impl Iterator<Item = T>) -> Result<T, Cause> {
     let first = items.next().ok_or(Cause::Absent)?;
     if items.next().is_none() { Ok(first) } else { Err(Cause::Duplicate) }
@@ -273,7 +275,7 @@ fn after_scheme<'a>(value: &'a [u8], scheme: &str) -> Option<&'a [u8]> {
     (given.eq_ignore_ascii_case(scheme.as_bytes()) && spaces > 0).then(|| &rest[spaces..])
 }
 
-/// Whitespace or a BOM at an end comes from a file or a pasted line: the provider does not send it.
+/// Leading or trailing whitespace, or a BOM, comes from a file: the provider does not send it.
 fn check_trimmed(what: &str, text: &str) -> Result<(), ConfigError> {
     let fault = if text.is_empty() {
         "is empty"
@@ -289,7 +291,7 @@ fn check_trimmed(what: &str, text: &str) -> Result<(), ConfigError> {
     Err(ConfigError(format!("the {what} {fault}").into()))
 }
 
-/// Why a [`WebhookAuth`](crate::WebhookAuth) cannot be made: an unusable secret, or no account left.
+/// Why a [`WebhookAuth`](crate::WebhookAuth) cannot be built: an unusable secret, or no account.
 /// Its text never contains the secret. `Debug` is the same text, because `main` prints `Debug`.
 ///
 /// ```

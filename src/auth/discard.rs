@@ -1,4 +1,4 @@
-//! What becomes of the body of a refused request.
+//! Discards the body of a refused request.
 
 use std::{
     fmt,
@@ -18,9 +18,9 @@ use pin_project_lite::pin_project;
 pin_project! {
     /// Reads the body of a refused request and drops it, frame by frame, up to a limit.
     ///
-    /// Below HTTP/2 an unread body breaks the connection for every client behind the same proxy: the
-    /// server closes it without `Connection: close`, the kernel resets it, and the proxy takes the
-    /// server for broken or sends the next request on it (RFC 9112, sections 9.3 and 9.6).
+    /// Over HTTP/1, an unread body breaks the connection for every client behind the same proxy: the
+    /// server closes it without `Connection: close`, the kernel resets it, and the proxy marks the
+    /// server as failed or sends the next request on it (RFC 9112, sections 9.3 and 9.6).
     pub(super) struct Discard<B> {
         #[pin]
         body: B,
@@ -30,9 +30,9 @@ pin_project! {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plan {
-    /// Read on: so many bytes at most.
+    /// Read at most this many further bytes.
     Read(usize),
-    /// Leave the body unread, and say `Connection: close`.
+    /// Leave the body unread, and send `Connection: close`.
     Close,
     /// Leave the connection as it is.
     Keep,
@@ -72,7 +72,7 @@ impl<B: Body> Discard<B> {
     }
 }
 
-/// Without the body, which may hold what a person wrote.
+/// Without the body, which may contain personal data.
 impl<B> fmt::Debug for Discard<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Discard").field("plan", &self.plan).finish_non_exhaustive()

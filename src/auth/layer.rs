@@ -7,10 +7,10 @@ use tower_layer::Layer;
 
 use super::{ConfigError, Credential, WebhookAuthService};
 
-/// The default of [`WebhookAuth::discard_limit`]: more than nginx lets through by default, 1 MiB.
+/// The default of [`WebhookAuth::discard_limit`]: above nginx's default limit of a body, 1 MiB.
 const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 
-/// Layer that lets only authenticated webhook requests through.
+/// Layer that passes only authenticated webhook requests to the inner service.
 ///
 /// It checks the head of each request and refuses it with a [`Rejection`](crate::Rejection): 401
 /// without the credential, 403 if a check of the app rejects it. A request that passes carries
@@ -38,9 +38,9 @@ const DISCARD_LIMIT: usize = 2 * 1024 * 1024;
 ///
 /// # With other layers
 ///
-/// The layer takes any request body, and any response body of `Bytes`, so it combines with those of
-/// tower-http in either order. Use a `ServiceBuilder` for several, because axum 0.8 cannot infer the
-/// error type between two `.layer` calls on `post(..)`:
+/// The layer takes any request body, and any response body of `Bytes`, so it combines with tower-
+/// http's layers in either order. Use a `ServiceBuilder` for several, because axum 0.8 cannot infer
+/// the error type between two `.layer` calls on `post(..)`:
 ///
 /// ```
 /// # use axum::{Router, routing::post};
@@ -115,8 +115,8 @@ impl WebhookAuth {
 
     /// Accepts one more credential: to rotate the secret, or to change its location.
     ///
-    /// [`Authenticated::credential_index`](crate::Authenticated::credential_index) and the log say
-    /// which one matched, so that you see when the old one is out of use.
+    /// [`Authenticated::credential_index`](crate::Authenticated::credential_index) and the log report
+    /// which one matched, so you can see when the old one is no longer used.
     ///
     /// ```
     /// # use unsubscribe_webhook::{Credential, WebhookAuth};
@@ -156,11 +156,12 @@ impl WebhookAuth {
         self
     }
 
-    /// Accepts only events of these accounts (`data.user_id`); a second call, only those of both.
+    /// Accepts only events of these accounts (`data.user_id`). A second call keeps only the accounts
+    /// in both lists.
     ///
     /// The account is in the body, so the extractor refuses the event with 403, not the layer. Events
-    /// of other kinds have no account. Anyone who knows the secret can write any account: give
-    /// accounts that do not trust each other a route and a secret each.
+    /// of other kinds have no account. Anyone who knows the secret can claim any account: give
+    /// accounts that do not trust each other separate routes and secrets.
     ///
     /// # Panics
     ///
@@ -211,12 +212,11 @@ impl WebhookAuth {
     /// default.
     ///
     /// A server resets a connection on which it leaves a request body unread. A proxy in front then
-    /// takes the server for broken, or sends the next client's request on the dead connection. So
-    /// the layer reads the body of a refused request to its end before it responds, keeping none of
-    /// it. It responds with `Connection: close`, and reads no further, to `Expect: 100-continue`, to
-    /// a `Content-Length` over the limit, when a chunked body exceeds the limit, and always with a
-    /// limit of 0. Over HTTP/2 and HTTP/3, where a refusal ends only its own stream, it responds at
-    /// once.
+    /// marks the server as failed, or sends the next request on the closed connection. So the layer
+    /// reads the body of a refused request to its end before it responds, keeping none of it. It
+    /// stops reading and sends `Connection: close` if the request has `Expect: 100-continue`, if the
+    /// body exceeds the limit, or if the limit is 0. Over HTTP/2 and HTTP/3, where a refusal ends
+    /// only its own stream, it responds at once.
     ///
     /// Let your proxy refuse bodies larger than this (nginx: `client_max_body_size`, 1 MiB by
     /// default). The layer does not apply timeouts: configure them in your server or proxy.
@@ -231,7 +231,7 @@ impl WebhookAuth {
     }
 
     /// The headers that hold the credentials, each once: for a layer around the whole app that marks
-    /// them sensitive before another one logs them. A query credential has none.
+    /// them sensitive, before another one logs them. A query credential has none.
     ///
     /// ```
     /// use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
@@ -280,7 +280,7 @@ impl fmt::Debug for WebhookAuth {
 
 type Requirement = Arc<dyn Fn(&Parts) -> bool + Send + Sync>;
 
-/// What a layer requires, shared by its services and by what they authenticate.
+/// What a layer requires, shared by its services and by [`Authenticated`](super::Authenticated).
 #[derive(Clone)]
 pub(super) struct Policy {
     pub(super) credentials: Vec<Credential>,

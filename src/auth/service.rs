@@ -18,10 +18,10 @@ use crate::{
 
 /// Middleware that lets only authenticated requests through to the inner service.
 ///
-/// A refusal is a response, not an error. The inner service must be ready for every request although
-/// it is called only for those that pass. So put a `ConcurrencyLimit` outside: inside, it may hold
-/// the permit of a refused request until this service is called again or dropped. Outside, a permit
-/// is also held while the body of a refused request is discarded
+/// A refusal is a response, not an error. `poll_ready` waits for the inner service, even for a request
+/// that is then refused. So put a `ConcurrencyLimit` outside: inside, it may hold the permit of a
+/// refused request until this service is called again or dropped. Outside, a permit is also held
+/// while the body of a refused request is discarded
 /// ([`WebhookAuth::discard_limit`](crate::WebhookAuth::discard_limit)).
 ///
 /// ```
@@ -134,7 +134,7 @@ fn authenticate(
     Ok((authenticated, guard))
 }
 
-/// The index of the first credential that the head has. All are compared, whichever one matches.
+/// The index of the first credential that matches. All are compared, even after a match.
 fn find_credential(policy: &Policy, head: &Parts) -> Result<usize, Cause> {
     let mut found = Err(Cause::Absent);
     for (index, credential) in policy.credentials.iter().enumerate() {

@@ -47,8 +47,8 @@ impl From<DecodeError> for Rejection {
     }
 }
 
-/// The event, or the fault where reading stopped: to be judged by
-/// [`RefusedBody::fault`](super::refused::RefusedBody::fault), which sees the whole body.
+/// The event, or the fault where reading stopped: the whole body decides whether it is reported
+/// ([`RefusedBody::fault`](super::refused::RefusedBody::fault)).
 pub(super) fn from_slice(body: &[u8]) -> Result<UnsubscribeEvent, DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| Code::NotJson)?;
     let note = Note::default();
@@ -57,7 +57,7 @@ pub(super) fn from_slice(body: &[u8]) -> Result<UnsubscribeEvent, DecodeError> {
     event.and_then(|event| json.end().map(|()| event)).map_err(|_| note.fault())
 }
 
-/// One byte order mark before the text is skipped, as RFC 8259, section 8.1, allows.
+/// One leading byte order mark is skipped, as RFC 8259, section 8.1, allows.
 pub(super) const BOM: char = '\u{feff}';
 
 /// The rules of the contract, whatever the format. A format must be self-describing and keep the
@@ -92,7 +92,7 @@ impl Note {
         }
     }
 
-    /// The next member's name. If it cannot be read, the text is at fault, and no field.
+    /// The next member's name. If it cannot be read, the JSON is at fault, not a field.
     fn next<'de, K: Deserialize<'de>, A: MapAccess<'de>>(
         &self,
         map: &mut A,

@@ -18,7 +18,7 @@ impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
         let version = request.version();
-        // Cloned, so that the head is not kept while the body is read: 2 % of a delivery.
+        // Cloned, so that the head is not kept while the body is read.
         let authenticated = Authenticated::require(request.extensions(), version)?.clone();
         let delivery = Delivery::new(&authenticated, request.headers(), version);
         delivery.event(read(request.into_limited_body()).await)
@@ -77,7 +77,7 @@ impl UnsubscribeEvent {
     }
 }
 
-/// What must be known of the head while the body is read.
+/// The parts of the head that are needed once the body is read.
 struct Delivery<'a> {
     authenticated: &'a Authenticated,
     is_json: bool,
@@ -89,8 +89,7 @@ impl<'a> Delivery<'a> {
         Self { authenticated, is_json: is_json(headers), version }
     }
 
-    /// Not async: each future between the handler and the event would move the event, 6 % of a
-    /// delivery.
+    /// Not async, because each future between the handler and the event moves the event.
     fn event<E>(&self, body: Result<Bytes, E>) -> Result<UnsubscribeEvent, Rejection>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
@@ -135,7 +134,7 @@ impl<'a> Delivery<'a> {
     }
 }
 
-/// The whole body. A delivery comes in one frame, for which `collect` alone would cost 5 % of its time.
+/// The whole body. A delivery usually has one frame, for which `collect` would be slower.
 async fn read<B: http_body::Body<Data = Bytes>>(body: B) -> Result<Bytes, B::Error> {
     let mut body = pin!(body);
     let first = match body.frame().await.transpose()? {
@@ -159,7 +158,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-/// The limit may be axum's or that of a layer, and is then wrapped in other errors.
+/// The error of a limit may come from axum or from a layer, wrapped in other errors.
 fn body_error(error: &(dyn Error + 'static)) -> Code {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let is_limit = causes.any(<dyn Error>::is::<LengthLimitError>);

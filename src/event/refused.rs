@@ -1,7 +1,7 @@
-//! What can still be read from a body that is not an event.
+//! What a second, lenient pass reads from a refused body.
 //!
-//! A second reading, in one pass, that takes every type for every field: whether the body is JSON and
-//! an event of another kind, the opt-out, and the envelope for the log.
+//! It takes every type for every field: whether the body is JSON and an event of another kind, the
+//! opt-out, and the envelope for the log.
 
 use std::{borrow::Cow, cell::Cell, fmt};
 
@@ -54,7 +54,7 @@ impl RefusedBody {
         }
     }
 
-    /// The text of a member, if nothing in it had to be replaced.
+    /// The string of a member, unless a character in it was replaced.
     fn intact_text(&self, field: Field) -> Option<&str> {
         let text = self.outline.get(field).text()?;
         let is_intact = !self.is_altered || !text.contains(char::REPLACEMENT_CHARACTER);
@@ -92,7 +92,7 @@ impl RefusedBody {
     }
 }
 
-/// The members that matter, as far as the text is JSON.
+/// The relevant members, up to where the JSON becomes invalid.
 #[derive(Default)]
 struct Outline([Member; 8]);
 

@@ -37,7 +37,7 @@ pub enum Code {
     MissingField,
     /// `invalid_field`, 400: a field has another type, range or format than the contract says.
     InvalidField,
-    /// `duplicate_field`, 400: an object has a field twice.
+    /// `duplicate_field`, 400: a field of the contract occurs more than once.
     DuplicateField,
     /// `other_event`, 400: an event of another kind, which `Option<UnsubscribeEvent>` accepts.
     OtherEvent,
@@ -48,7 +48,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Every code, in the order of the contract: to register a metric for each, say.
+    /// Every code, in the contract's order, for example to register a metric for each.
     pub const ALL: &'static [Self] = &[
         Self::Unauthorized,
         Self::Forbidden,
@@ -65,7 +65,7 @@ impl Code {
         Self::ServerError,
     ];
 
-    /// The code as it stands in the response and in the log.
+    /// The code as written in the response and in the log.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! Every refusal, and its response.
+//! Refusals and their responses.
 
 use std::{
     error::Error,
@@ -19,14 +19,14 @@ use serde::Serialize;
 
 use crate::{Code, OptOut, ServerError};
 
-/// Why a request was refused, and the response that says so.
+/// Why a request was refused, and the response to it.
 ///
 /// As a response it is problem details ([RFC 9457], `application/problem+json`): `type` (a link to
 /// the documentation of the [`Code`]), `title`, `status`, `detail`, `code`, and `pointer`
 /// ([RFC 6901]) if a field of the event is at fault. None of them repeats what the request
 /// contained, nor does `Display`. A 401 has a `WWW-Authenticate` challenge for each kind of
-/// credential that the layer accepts. Below HTTP/2, a response that leaves a part of the request's
-/// body unread says `Connection: close`.
+/// credential that the layer accepts. Over HTTP/1, the response has `Connection: close` if a part of
+/// the request's body stays unread.
 ///
 /// It converts into an axum response, and into an [`http::Response`] of any body made from [`Bytes`].
 /// The rejection is also in the extensions of that response, for layers that log or count.
@@ -81,7 +81,7 @@ impl Rejection {
         Self { challenges: Some(challenges), ..Self::from(Code::Unauthorized) }
     }
 
-    /// Says `Connection: close`: a part of the request's body stays unread.
+    /// Sends `Connection: close`, because a part of the request's body stays unread.
     pub(crate) fn close_connection(mut self) -> Self {
         self.closes_connection = true;
         self
@@ -98,7 +98,7 @@ impl Rejection {
         self
     }
 
-    /// The status of the response: that of the [`code`](Self::code).
+    /// The status of the response, which the [`code`](Self::code) determines.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.code.status()
@@ -130,8 +130,7 @@ impl Rejection {
     /// return [`kept`](Self::kept). It is `Some` if the request was authenticated, its body was read
     /// whole and refused with 400, the account is accepted where the layer names accounts, and the
     /// body, read as far as it is JSON, has exactly one `name`, `phone.unsubscribe`, and exactly one
-    /// `data` with exactly one `phone`, a string that is not empty and needs no replacement of
-    /// invalid UTF-8.
+    /// `data` with exactly one `phone`, a string of valid UTF-8 that is not empty.
     ///
     /// ```
     /// use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent};
@@ -190,7 +189,7 @@ impl Rejection {
     }
 
     fn problem(&self) -> Bytes {
-        /// Made once: unauthenticated clients may ask for it at a high rate.
+        /// Built once, because unauthenticated clients can request it at a high rate.
         static UNAUTHORIZED: LazyLock<Bytes> =
             LazyLock::new(|| Rejection::unauthorized(Arc::default()).to_json());
 
@@ -293,7 +292,7 @@ impl From<Code> for Rejection {
     }
 }
 
-/// A [`Rejection`] that became a `ServerError` by `?` is that rejection again.
+/// A [`Rejection`] that `?` converted into a `ServerError` is restored.
 impl From<ServerError> for Rejection {
     fn from(error: ServerError) -> Self {
         if let Some(rejection) = error.get_ref().downcast_ref::<Self>() {

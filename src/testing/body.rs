@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 /// The contract's example with an id and a phone number of its own.
 ///
-/// A value can be replaced by raw text, valid or not: `1,"id":2` makes a duplicate field.
+/// A value can be replaced by raw JSON, valid or not: `1,"id":2` makes a duplicate field.
 #[derive(Clone)]
 pub(super) struct EventJson {
     tree: Value,
@@ -80,7 +80,7 @@ fn placeholder(index: usize) -> Value {
     format!("raw value {index}").into()
 }
 
-/// A number that nobody has (no German area code starts with 01), and no other probe.
+/// A number of this probe only, which nobody has: no German area code starts with 01.
 fn unassigned_number() -> String {
     static NEXT: LazyLock<AtomicU32> =
         LazyLock::new(|| AtomicU32::new(Uuid::new_v4().as_fields().0));

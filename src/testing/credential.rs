@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl Credential {
-    /// Puts the credential on an outgoing request, in place of what its location held (feature
+    /// Sets the credential of an outgoing request, replacing any value in its location (feature
     /// `testing`).
     ///
     /// # Panics

@@ -51,7 +51,7 @@ impl Outcome {
     }
 }
 
-/// Nothing else of a response is repeated: it may hold anything.
+/// Only the status and the code are reported: the rest may contain anything.
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let summary = match self {
@@ -88,7 +88,7 @@ impl Summary {
     }
 }
 
-/// How the gravest likely causes begin.
+/// The prefix of critical causes.
 pub(super) const CRITICAL: &str = "CRITICAL: ";
 
 /// A probe after its response; the suppression list is still to be checked.
@@ -113,9 +113,9 @@ impl Sent {
 #[derive(Default)]
 pub(super) struct Evaluator {
     over_network: bool,
-    /// Whether something makes acknowledgements of refusals.
+    /// Whether something turns refusals into acknowledgements.
     rewrites_refusals: bool,
-    /// Why forged deliveries are accepted in general: then what each is about does not matter.
+    /// The cause of all accepted forgeries, if there is one: causes of single ones are not reported then.
     accepts_forged: Option<&'static str>,
     /// Whether the first delivery was on the list.
     stores: bool,
@@ -185,7 +185,7 @@ impl Evaluator {
         self.findings.push(finding);
     }
 
-    /// While no good delivery is acknowledged, a forged one can only show that it is.
+    /// While no valid delivery is acknowledged, a forged one can only show that it is acknowledged.
     pub(super) fn has_first_finding(&self) -> bool {
         self.findings.first().is_some_and(|finding| finding.probe == FIRST)
     }

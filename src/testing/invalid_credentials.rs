@@ -25,7 +25,7 @@ const LOCATION: &str =
     "the secret is accepted in another location; leave the check to `WebhookAuth`";
 const OTHER_SECRET: &str = "another secret is accepted; remove old and default ones";
 
-/// The location without the secret, or with something else than the secret exactly once.
+/// The location without the secret, or with anything but the secret exactly once.
 pub(super) fn invalid_credentials(credential: &Credential) -> Vec<InvalidCredential> {
     let (user, secret) = &user_and_secret(credential);
     let location = credential.location_and_value().0;

@@ -9,7 +9,7 @@ const MAX_LINES: usize = 6;
 
 /// The result of [`conformance`](super::conformance).
 ///
-/// As text it has each likely cause once, critical ones first, and below it the probes:
+/// `Display` writes each likely cause once, critical ones first, and below it its probes:
 ///
 /// ```
 /// # use axum::{Json, Router, routing::post};
@@ -96,7 +96,7 @@ impl fmt::Display for Report {
 
 /// A probe that did not have the expected outcome.
 ///
-/// No text of it holds the secret, or anything of a request or a response but a status and a code.
+/// Its strings never contain the secret, or any part of a request or response but a status and a code.
 #[derive(Clone, Debug)]
 pub struct Finding {
     pub(super) probe: Cow<'static, str>,

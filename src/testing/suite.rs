@@ -31,12 +31,12 @@ const MAX_RESPONSE: usize = 64 * 1024;
 /// wrong: `.await` it.
 ///
 /// - `app` is any service of requests that is `Clone`, such as an axum `Router`, with all its layers.
-/// - `path` is that of the webhook.
-/// - `credential` is that of the app's layer.
+/// - `path` is the webhook's path.
+/// - `credential` is the one that the app's layer accepts.
 ///
-/// Every probe is sent after the response to the one before. Its event has an id and a phone number of
-/// its own (`+491111` and nine digits, which nobody has), and the app stores some 70 of them: use a
-/// database that belongs to the test.
+/// The probes are sent one after another. Each event has its own id and phone number (`+491111` and
+/// nine digits, which nobody has), and the app stores some 70 of them: use a database that belongs to
+/// the test.
 ///
 /// # Panics
 ///
@@ -68,7 +68,7 @@ type MapRequest = Box<dyn FnMut(&mut Request<Body>)>;
 
 /// A suite that can be configured and then awaited: see [`conformance`].
 ///
-/// It does not apply timeouts. Its future is not `Send`, so that the app need not be.
+/// It does not apply timeouts. Its future is not `Send`, so the app need not be either.
 #[must_use = "nothing is sent until it is awaited"]
 pub struct Conformance<S> {
     app: S,
@@ -99,13 +99,13 @@ impl<S> Conformance<S> {
 
     /// Looks a phone number up on the app's suppression list, to check what the app stores.
     ///
-    /// It is called once for each probe, after the last response. The number of every event that was
-    /// acknowledged must be there, and of every refused body that
-    /// [still says its opt-out](crate::Rejection::opt_out); none of a forged delivery, of another
-    /// account, or of a body that is not certain. Without this, only responses are checked.
+    /// It is called once for each probe, after the last response. The list must have the number of
+    /// every acknowledged event, and of every refused body with an
+    /// [opt-out](crate::Rejection::opt_out), but none of a forged delivery, of another account, or of
+    /// a body without a certain opt-out. Without this, only responses are checked.
     ///
-    /// Such as `.suppressed(async move |phone| list.contains(phone).await)`. Some numbers are in unusual
-    /// formats (`☎ 1111 / 042?`): percent-encode them in a URL.
+    /// For example `.suppressed(async move |phone| list.contains(phone).await)`. Some numbers have
+    /// unusual formats (`☎ 1111 / 042?`): percent-encode them in a URL.
     pub fn suppressed(mut self, is_suppressed: impl AsyncFnMut(&str) -> bool + 'static) -> Self {
         self.list = Some(Box::new(is_suppressed));
         self
@@ -140,8 +140,8 @@ impl<S> Conformance<S> {
 
     /// The app is a client that sends the requests to a running server.
     ///
-    /// What the server reads cannot be observed then, and no body that breaks off is sent. Give each
-    /// request a connection of its own: a server may close one whose body it did not read.
+    /// The suite then cannot check whether the server reads a body, and sends no incomplete bodies. Use
+    /// a new connection for each request: a server may close one whose body it did not read.
     pub fn over_network(mut self) -> Self {
         self.target.over_network = true;
         self

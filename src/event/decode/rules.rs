@@ -170,7 +170,7 @@ impl<'de, R: Rule<'de>> Visitor<'de> for Seed<'_, Optional<R>> {
     }
 }
 
-/// An object of the contract, which an array cannot stand for.
+/// An object of the contract. An array, which serde takes for a struct, is refused.
 pub(super) struct Object<T>(pub(super) PhantomData<T>);
 
 impl<'de, T: Members> Rule<'de> for Object<T> {
@@ -197,8 +197,8 @@ impl<'de, T: Members> Visitor<'de> for Seed<'_, Object<T>> {
     }
 }
 
-/// A double as an integer of JSON Schema 2020-12, for which `2.0` and `2e0` are the integer 2; up to
-/// where a double is exact.
+/// A double as an integer of JSON Schema 2020-12, for which `2.0` and `2e0` are the integer 2. From
+/// 2^53 on, doubles are not exact.
 #[expect(clippy::cast_possible_truncation, reason = "it is a whole number within the limit")]
 fn exact_integer(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_007_199_254_740_992.0; // 2^53
@@ -213,7 +213,7 @@ pub(in crate::event) fn uuid(text: &str) -> Option<Uuid> {
 
 /// The contract's pattern for `id`: a UUID in lower case.
 fn event_id(text: &str) -> Option<Uuid> {
-    // No early exit: the compiler then checks many bytes at once, which is 2 % of a decode.
+    // No early exit, so that the compiler can check many bytes at once.
     let has_upper = text.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase());
     if has_upper { None } else { uuid(text) }
 }
