@@ -32,7 +32,7 @@ use tracing_subscriber::{filter::Targets, prelude::*};
 use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
 /// A head has some 300 bytes, an event some 500; hyper allows 400 kB, axum 2 MB.
-const HEAD_LIMIT: usize = 16 * 1024;
+const HEAD_LIMIT: usize = 8 * 1024; // also hyper's read buffer, on each connection
 const BODY_LIMIT: usize = 64 * 1024;
 /// For all that a handler does. Within it, another process may lock the database for a second.
 const HANDLER_TIMEOUT: Duration = Duration::from_secs(5);
