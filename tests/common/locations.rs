@@ -21,17 +21,14 @@ pub fn locations() -> [Location; 5] {
         let credential = credential.expect("a usable secret");
         Location { credential, header, value }
     };
-    let [token, header] = ["token-s3cr3t", "header-s3cr3t"];
-    let [bearer, basic, query] = ["bearer-s3cr3t", "bG94MjQ6YmFzaWMtczNjcjN0", "query-s3cr3t"];
+    let [token, header] = ["token-s3cr3t", "! header  s3cr3t, ~"];
+    let [bearer, query] = ["b-._~+/Z9s3cr3t==", "query-s3cr3t"];
+    let basic = "bG94MjQ6cMOkOnMzY3IzdA=="; // lox24:pä:s3cr3t
     [
         location(Credential::token(token), Some(("x-lox24-token", "")), token),
         location(Credential::header("x-hook", header), Some(("x-hook", "")), header),
         location(Credential::bearer(bearer), Some(("authorization", "Bearer ")), bearer),
-        location(
-            Credential::basic("lox24", "basic-s3cr3t"),
-            Some(("authorization", "Basic ")),
-            basic,
-        ),
+        location(Credential::basic("lox24", "pä:s3cr3t"), Some(("authorization", "Basic ")), basic),
         location(Credential::query("key", query), None, query),
     ]
 }

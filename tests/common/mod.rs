@@ -1,13 +1,37 @@
 //! Deliveries to send, bodies to vary, and asserts on whole responses.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
 
-use std::{path::PathBuf, process::Command, sync::Once};
+use std::{fmt::Debug, path::PathBuf, process::Command, sync::Once};
 
-use axum::{
-    Router, body::Body, extract::Request, handler::Handler, response::Response, routing::post,
-};
-use tower::ServiceExt;
-use unsubscribe_webhook::{Credential, Received, Rejection, UnsubscribeEvent, WebhookAuth};
+use axum::{handler::Handler, response::Response};
+use prelude::*;
+
+/// What most test programs use.
+pub mod prelude {
+    pub use axum::{
+        Router,
+        body::{Body, Bytes},
+        extract::{DefaultBodyLimit, Request},
+        middleware::{Next, from_fn},
+        response::IntoResponse,
+        routing::{get, post},
+    };
+    pub use http::{HeaderMap, HeaderValue, StatusCode, Version, request::Parts};
+    pub use tower::{Layer, Service, ServiceExt, service_fn};
+    pub use unsubscribe_webhook::{
+        AdditionalData, Authenticated, Code, ConfigError, Credential, OptOut, Received, Rejection,
+        ServerError, UnsubscribeEvent, WebhookAuth,
+    };
+
+    pub use super::*;
+}
+
+pub type Decoded = Result<UnsubscribeEvent, Rejection>;
 
 pub const EXAMPLE: &str = include_str!("../../examples/event.json");
 pub const SECRET: &str = "correct-horse-7";
@@ -60,6 +84,13 @@ pub struct Reply {
     pub body: String,
     /// What the response's extensions held.
     pub rejection: Option<Rejection>,
+}
+
+impl Reply {
+    /// The body that was refused, if its rejection contains it.
+    pub fn refused_body(&self) -> Option<&[u8]> {
+        self.rejection.as_ref()?.body().map(|body| &body[..])
+    }
 }
 
 pub async fn send(app: &Router, request: Request) -> Reply {
@@ -158,9 +189,39 @@ pub fn assert_token_required(reply: &Reply) {
     assert_unauthorized(reply, &[r#"Token realm="webhook""#]);
 }
 
-/// The same request over HTTP/2, where the body of a refused one is left alone.
-pub fn over_http2(mut request: Request) -> Request {
-    *request.version_mut() = http::Version::HTTP_2;
+/// The same request with one value of a header.
+pub fn with<V>(mut request: Request, name: &'static str, value: V) -> Request
+where
+    V: TryInto<HeaderValue, Error: Debug>,
+{
+    request.headers_mut().insert(name, value.try_into().expect("a header value"));
+    request
+}
+
+/// The same request with more headers, of which it may have some already.
+pub fn with_headers(mut request: Request, headers: &[(&'static str, &str)]) -> Request {
+    for (name, value) in headers {
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
+        request.headers_mut().append(*name, value);
+    }
+    request
+}
+
+/// The same request without a header.
+pub fn without(mut request: Request, name: &str) -> Request {
+    request.headers_mut().remove(name);
+    request
+}
+
+/// The same request to another URI.
+pub fn to(uri: &str, mut request: Request) -> Request {
+    *request.uri_mut() = uri.parse().expect("a URI");
+    request
+}
+
+/// The same request of another version. Over HTTP/2 the body of a refused one is left alone.
+pub fn over(version: Version, mut request: Request) -> Request {
+    *request.version_mut() = version;
     request
 }
 
@@ -180,28 +241,19 @@ pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// The contract's example, with the optional fields that it leaves out.
-    pub const EXAMPLE: [(&str, &str); 17] = [
-        ("/id", r#""ef58b437-1319-4b0c-961b-17214cf1cf32""#),
-        ("/data/phone", r#""+4911113333444""#),
-        ("/data/user_id", "2"),
-        ("/data/created_at", "1757849748"),
-        ("/data/campaign_code", r#""3KCKb5nMD""#),
-        ("/data/additional_data/reason/id", "4"),
-        ("/data/additional_data/reason/label", r#""Es ist unverständlich""#),
-        ("/data/additional_data/additional_text", r#""zusätzlicher Benutzertext""#),
-        ("/data/short_link_code", r#""baaIou""#),
-        ("/data/unsubscribe_request_id", "59"),
-        ("/data/group_id", "123"),
-        ("/name", r#""phone.unsubscribe""#),
-        ("/created_at", "1757849748"),
-        ("/api_version", r#""2022-05-25""#),
-        ("/attempt_number", "1"),
-        ("/attempts_total", "4"),
-        ("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#),
-    ];
-
     pub fn example() -> Self {
-        Self(Self::EXAMPLE.map(|(pointer, raw)| (pointer.to_owned(), raw.to_owned())).into())
+        let (mut fields, mut object) = (Self(Vec::new()), String::new());
+        for line in EXAMPLE.lines() {
+            match line.trim().trim_end_matches(',').split_once(": ") {
+                Some((name, "{")) => object = format!("{object}/{}", name.trim_matches('"')),
+                Some((name, raw)) => {
+                    fields.0.push((format!("{object}/{}", name.trim_matches('"')), raw.to_owned()));
+                }
+                None => object.truncate(object.rfind('/').unwrap_or_default()),
+            }
+        }
+        let fields = fields.and("/data/group_id", "123");
+        fields.and("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#)
     }
 
     /// Without a field or an object.

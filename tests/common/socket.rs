@@ -7,14 +7,14 @@ use axum::{Router, extract::Request};
 use http::{HeaderName, HeaderValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     time::timeout,
 };
 
 use crate::common::Reply;
 
-/// Far beyond what any response takes: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any response or timeout under test takes: a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -43,10 +43,10 @@ pub fn chunked(request: &Request, body: &str) -> String {
     format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n")
 }
 
-pub struct Client(TcpStream);
+pub struct Client(pub TcpStream);
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: impl ToSocketAddrs) -> Self {
         Self(TcpStream::connect(address).await.expect("a connection"))
     }
 
