@@ -1,5 +1,5 @@
-//! The extractor: bodies as they come, the three forms of the handler's argument, and the responses
-//! of a handler.
+//! The extractor: bodies as they come, the three forms of the handler's argument, the responses of a
+//! handler, and hyper without axum.
 
 #[path = "common/bodies.rs"]
 mod bodies;
@@ -21,9 +21,15 @@ use std::{
 use bodies::{End, allocations_of, counted, frames};
 use common::prelude::*;
 use futures_util::stream;
+use http::{Extensions, Response};
 use http_body::Frame;
-use http_body_util::StreamBody;
-use socket::{Client, PATIENCE, head, serve, sized};
+use http_body_util::{BodyExt, Full, Limited, StreamBody, combinators::BoxBody};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use socket::{Client, PATIENCE, chunked, head, serve, sized};
+use tokio::net::TcpListener;
+use tower::ServiceBuilder;
+use tower_http::compression::CompressionLayer;
 
 const DEFAULT_LIMIT: usize = 2 * 1024 * 1024;
 
@@ -259,46 +265,38 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[test]
 fn a_detail_says_what_is_expected_of_a_field() {
     let fields = Fields::example();
-    let code = Code::InvalidField;
     let invalid = [
-        ("/id", "a UUID in lower case"),
-        ("/name", "phone.unsubscribe"),
-        ("/created_at", "a 64-bit integer"),
-        ("/api_version", "a string"),
-        ("/attempt_number", "an integer of at least 1"),
-        ("/attempt_total", "an integer from 1 to 4"),
-        ("/attempts_total", "an integer from 1 to 4"),
-        ("/notification_task_id", "a UUID with hyphens"),
-        ("/data", "an object"),
-        ("/data/phone", "a string"),
-        ("/data/user_id", "a 64-bit integer"),
-        ("/data/additional_data/reason", "an object"),
-        ("/data/additional_data/reason/id", "an integer from 1 to 6"),
+        ("/id", "Expected a UUID in lower case."),
+        ("/name", "Expected phone.unsubscribe."),
+        ("/created_at", "Expected a 64-bit integer."),
+        ("/api_version", "Expected a string."),
+        ("/attempt_number", "Expected an integer of at least 1."),
+        ("/attempt_total", "Expected an integer from 1 to 4."),
+        ("/attempts_total", "Expected an integer from 1 to 4."),
+        ("/notification_task_id", "Expected a UUID with hyphens."),
+        ("/data", "Expected an object."),
+        ("/data/phone", "Expected a string."),
+        ("/data/user_id", "Expected a 64-bit integer."),
+        ("/data/additional_data/reason", "Expected an object."),
+        ("/data/additional_data/reason/id", "Expected an integer from 1 to 6."),
     ];
-    let invalid = invalid.map(|(pointer, expected)| {
-        let detail = format!("{code} at {pointer}: Expected {expected}.");
-        (fields.with(pointer, "[]").json(), detail)
+    let invalid = invalid.map(|(pointer, detail)| {
+        (fields.with(pointer, "[]").json(), Code::InvalidField, pointer, detail)
     });
+    let (totals, same) = ("/attempts_total", "Expected the same total as in attempt_total.");
+    let other_event = "The event is not a phone.unsubscribe event.";
     let others = [
-        ("{".to_owned(), "not_json: The body is not JSON in UTF-8.".to_owned()),
-        ("{}".to_owned(), "missing_field at /name: Missing field.".to_owned()),
-        (
-            fields.and("/id", "1").json(),
-            format!("{} at /id: Duplicate field.", Code::DuplicateField),
-        ),
-        (
-            r#"{"name":""}"#.to_owned(),
-            "other_event at /name: The event is not a phone.unsubscribe event.".to_owned(),
-        ),
-        (
-            fields.and("/attempt_total", "3").json(),
-            format!("{code} at /attempts_total: Expected the same total as in attempt_total."),
-        ),
+        ("{}".to_owned(), Code::MissingField, "/name", "Missing field."),
+        (fields.and("/id", "1").json(), Code::DuplicateField, "/id", "Duplicate field."),
+        (r#"{"name":""}"#.to_owned(), Code::OtherEvent, "/name", other_event),
+        (fields.and("/attempt_total", "3").json(), Code::InvalidField, totals, same),
     ];
-    for (body, expected) in invalid.into_iter().chain(others) {
+    for (body, code, pointer, detail) in invalid.into_iter().chain(others) {
         let rejection = UnsubscribeEvent::from_slice(body.as_bytes()).expect_err("refused");
-        assert_eq!(rejection.to_string(), format!("400 {expected}"));
+        assert_eq!(rejection.to_string(), format!("400 {code} at {pointer}: {detail}"));
     }
+    let rejection = UnsubscribeEvent::from_slice(b"{").expect_err("refused");
+    assert_eq!(rejection.to_string(), "400 not_json: The body is not JSON in UTF-8.");
 }
 
 #[tokio::test]
@@ -361,12 +359,72 @@ async fn a_handlers_error_is_a_500_that_does_not_repeat_its_text() {
 
 #[tokio::test]
 async fn responses_convert_without_axum() {
-    let received: http::Response<Vec<u8>> = Received.into();
+    let received: Response<Vec<u8>> = Received.into();
     assert_received(&read(received.map(Body::from)).await);
-    let failed: http::Response<Vec<u8>> = ServerError::from(Broken).into();
+    let failed: Response<Vec<u8>> = ServerError::from(Broken).into();
     assert_refused(&read(failed.map(Body::from)).await, "server_error", None);
     let rejection = UnsubscribeEvent::from_slice(b"{").expect_err("not JSON");
-    let refused: http::Response<Vec<u8>> = rejection.clone().into();
+    let refused: Response<Vec<u8>> = rejection.clone().into();
     assert_refused(&read(refused.map(Body::from)).await, "not_json", None);
     assert_refused(&read(rejection.into_response()).await, "not_json", None);
+}
+
+#[tokio::test]
+async fn a_refusal_is_compressed_as_any_response_is() {
+    // Compression ignores small bodies by default.
+    let compression = CompressionLayer::new()
+        .compress_when(|_: StatusCode, _, _: &HeaderMap, _: &Extensions| true);
+    let stack = ServiceBuilder::new().layer(compression).layer(WebhookAuth::new(SECRET));
+    let app = Router::new().route(PATH, post(async || Received).layer(stack));
+    let request = with(unauthenticated(EXAMPLE), "accept-encoding", "gzip");
+    let response = app.oneshot(request).await.expect("a router does not fail");
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(response.headers()["content-encoding"], "gzip");
+    assert!(response.extensions().get::<Rejection>().is_some());
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+    assert_eq!(body[..2], [0x1f, 0x8b], "gzip's magic number");
+}
+
+/// hyper without axum: boxed bodies, over the network.
+#[tokio::test]
+async fn a_plain_hyper_service_receives_events() {
+    const LIMIT: usize = 4096;
+    type Handled = Result<Response<BoxBody<Bytes, Infallible>>, Infallible>;
+    async fn unsubscribed(request: http::Request<Incoming>) -> Handled {
+        let (head, body) = request.into_parts();
+        let event = UnsubscribeEvent::from_body(&head, Limited::new(body, LIMIT)).await;
+        let response: Response<Full<Bytes>> = event.map_or_else(Rejection::into, |event| {
+            assert_eq!(event, common::example());
+            Received.into()
+        });
+        Ok(response.map(BodyExt::boxed))
+    }
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(async move {
+        let service = WebhookAuth::new(SECRET).layer(service_fn(unsubscribed));
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let service = TowerToHyperService::new(service.clone());
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+
+    let send = async |request: String| {
+        let mut client = Client::connect(address).await;
+        client.send(request).await;
+        client.reply().await
+    };
+    let (right, long) = (authenticated(""), " ".repeat(LIMIT + 1));
+    assert_received(&send(sized(&right, EXAMPLE)).await);
+    for (request, code, pointer) in [
+        (sized(&unauthenticated(""), EXAMPLE), "unauthorized", None),
+        (sized(&right, "{}"), "missing_field", Some("/name")),
+        (sized(&right, &long), "body_too_large", None),
+        (chunked(&right, &long), "body_too_large", None),
+    ] {
+        assert_refused_over_network(&send(request).await, code, pointer);
+    }
+    server.abort();
 }

@@ -12,8 +12,9 @@ use std::{
 };
 
 use allocation_counter::AllocationInfo;
-use axum::body::{Body, Bytes};
 use futures_util::stream;
+
+use crate::common::prelude::*;
 
 /// What a body ends with.
 pub enum End {

@@ -12,7 +12,7 @@ use tower_http::trace::{
 };
 use tracing::{Level, subscriber::DefaultGuard};
 
-use crate::common::{EXAMPLE, Fields};
+use crate::common::prelude::*;
 
 pub const PHONE: &str = "+4911113333444";
 /// The digits alone: a number may come without its sign.

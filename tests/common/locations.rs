@@ -1,11 +1,7 @@
 //! Each location of the secret, and requests that hold any values there.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
-use axum::{body::Body, extract::Request};
-use http::HeaderValue;
-use unsubscribe_webhook::{ConfigError, Credential, WebhookAuth};
-
-use crate::common::unauthenticated;
+use crate::common::prelude::*;
 
 pub struct Location {
     pub credential: Credential,

@@ -21,7 +21,7 @@ pub mod prelude {
         response::IntoResponse,
         routing::{get, post},
     };
-    pub use http::{HeaderMap, HeaderValue, StatusCode, Version, request::Parts};
+    pub use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, request::Parts};
     pub use tower::{Layer, Service, ServiceExt, service_fn};
     pub use unsubscribe_webhook::{
         AdditionalData, Authenticated, Code, ConfigError, Credential, OptOut, Received, Rejection,
@@ -101,15 +101,13 @@ pub async fn send(app: &Router, request: Request) -> Reply {
 pub async fn read(response: Response) -> Reply {
     let (head, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory");
-    let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("UTF-8");
+    let owned = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), value.to_str().expect("ASCII").to_owned())
+    };
     Reply {
         status: head.status.as_u16(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
-            .collect(),
-        body: text(&body),
+        headers: head.headers.iter().map(owned).collect(),
+        body: String::from_utf8(body.into()).expect("UTF-8"),
         rejection: head.extensions.get().cloned(),
     }
 }
@@ -226,12 +224,8 @@ pub fn over(version: Version, mut request: Request) -> Request {
 }
 
 pub fn header<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
-    reply
-        .headers
-        .iter()
-        .filter(|(given, _)| given == name)
-        .map(|(_, value)| value.as_str())
-        .collect()
+    let values = reply.headers.iter().filter(|(given, _)| given == name);
+    values.map(|(_, value)| value.as_str()).collect()
 }
 
 /// A JSON body as a list of fields, each a pointer and a raw value, so that a test can write a value

@@ -3,15 +3,13 @@
 
 use std::{iter, net::SocketAddr, time::Duration};
 
-use axum::{Router, extract::Request};
-use http::{HeaderName, HeaderValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, ToSocketAddrs},
     time::timeout,
 };
 
-use crate::common::Reply;
+use crate::common::prelude::*;
 
 /// Longer than any response or timeout under test takes: a test that waits so long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,15 +62,12 @@ impl Client {
         let first = self.line().await;
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = Vec::new();
-        loop {
-            let line = self.line().await;
-            let Some((name, value)) = line.split_once(": ") else { break };
+        while let Some((name, value)) = self.line().await.split_once(": ") {
             headers.push((name.to_lowercase(), value.to_owned()));
         }
         let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length
-            .and_then(|(_, length)| length.parse().ok())
-            .unwrap_or_else(|| panic!("no length: {first}"));
+        let length = length.and_then(|(_, length)| length.parse().ok());
+        let length = length.unwrap_or_else(|| panic!("no length: {first}"));
         let mut body = vec![0; length];
         let read = timeout(PATIENCE, self.0.read_exact(&mut body)).await;
         read.expect("in time").expect("the whole body");
