@@ -136,10 +136,8 @@ async fn no_log_holds_a_secret_a_number_or_a_text() {
     for location in &locations {
         let right = || location.request([location.value], "");
         let blocked = with(right(), "x-blocked", "1");
-        let mut others_too = right();
-        for other in locations[..2].iter().filter(|other| other.value != location.value) {
-            other.add_to(&mut others_too, other.value);
-        }
+        let others = locations[..2].iter().filter(|other| other.value != location.value);
+        let others_too = others.fold(right(), |request, other| other.add(request, other.value));
         let fields = Fields::example();
         let mut requests = vec![
             (401, location.request(["a-gu3ss"], ""), EXAMPLE.to_owned()),

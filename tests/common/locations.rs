@@ -40,23 +40,16 @@ impl Location {
 
     /// A delivery with these values in the location.
     pub fn request<const N: usize>(&self, values: [&str; N], body: impl Into<Body>) -> Request {
-        let mut request = unauthenticated(body);
-        for value in values {
-            self.add_to(&mut request, value);
-        }
-        request
+        values.iter().fold(unauthenticated(body), |request, value| self.add(request, value))
     }
 
-    /// Adds a value to those that are there.
-    pub fn add_to(&self, request: &mut Request, value: &str) {
-        if let Some((name, scheme)) = self.header {
-            let value = HeaderValue::from_bytes([scheme, value].concat().as_bytes());
-            request.headers_mut().append(name, value.expect("a header value"));
-        } else {
+    /// The same request with one more value in the location.
+    pub fn add(&self, request: Request, value: &str) -> Request {
+        let Some((name, scheme)) = self.header else {
             let separator = if request.uri().query().is_some() { '&' } else { '?' };
             let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            let uri = format!("{}{separator}key={value}", request.uri());
-            *request.uri_mut() = uri.parse().expect("a URI");
-        }
+            return to(&format!("{}{separator}key={value}", request.uri()), request);
+        };
+        with_headers(request, &[(name, &[scheme, value].concat())])
     }
 }

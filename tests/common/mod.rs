@@ -269,33 +269,27 @@ impl Fields {
     }
 
     pub fn json(&self) -> String {
-        let fields: Vec<_> = self.0.iter().map(|(at, raw)| (at.as_str(), raw.as_str())).collect();
-        object(&fields)
+        self.object("")
     }
-}
 
-/// The members in their order; those of one object stand together where its first one does.
-fn object(fields: &[(&str, &str)]) -> String {
-    let mut members: Vec<String> = Vec::new();
-    let mut written: Vec<&str> = Vec::new();
-    for (at, raw) in fields {
-        match at[1..].split_once('/') {
-            None => members.push(format!(r#""{}":{raw}"#, &at[1..])),
-            Some((name, _)) if written.contains(&name) => {}
-            Some((name, _)) => {
-                written.push(name);
-                let inner: Vec<_> = fields
-                    .iter()
-                    .filter_map(|(at, raw)| {
-                        let below = at.strip_prefix('/')?.strip_prefix(name)?;
-                        below.starts_with('/').then_some((below, *raw))
-                    })
-                    .collect();
-                members.push(format!(r#""{name}":{}"#, object(&inner)));
+    /// The members in their order; those of one object stand together where its first one does.
+    fn object(&self, above: &str) -> String {
+        let (mut members, mut objects) = (Vec::new(), Vec::new());
+        for (at, raw) in &self.0 {
+            let below = at.strip_prefix(above).and_then(|below| below.strip_prefix('/'));
+            match below.map(|below| below.split_once('/').unwrap_or((below, ""))) {
+                None => {}
+                Some((name, "")) => members.push(format!(r#""{name}":{raw}"#)),
+                Some((name, _)) if objects.contains(&name) => {}
+                Some((name, _)) => {
+                    objects.push(name);
+                    let object = self.object(&format!("{above}/{name}"));
+                    members.push(format!(r#""{name}":{object}"#));
+                }
             }
         }
+        format!("{{{}}}", members.join(","))
     }
-    format!("{{{}}}", members.join(","))
 }
 
 /// An example, built from its source as it is now: `cargo test` builds the examples beside the
