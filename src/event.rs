@@ -77,8 +77,8 @@ impl UnsubscribeEvent {
     /// # Errors
     ///
     /// The contract's 400 by [`code`](Rejection::code): `not_json` (`b"{"`, invalid UTF-8),
-    /// `other_event` (`{"name": "sms.delivery"}`), and `missing_field`, `invalid_field` or
-    /// `duplicate_field` with the [`pointer`](Rejection::pointer) of the field.
+    /// `other_event` (`{"name": "sms.delivery"}`), or the fault of a field, with its
+    /// [`pointer`](Rejection::pointer): for `{}`, `missing_field` and `/name`.
     ///
     /// ```
     /// # use unsubscribe_webhook::UnsubscribeEvent;

@@ -4,11 +4,9 @@ mod common;
 
 use std::fmt::Debug;
 
-use common::SECRET;
-use tower::Layer;
+use common::prelude::*;
 use unsubscribe_webhook::{
-    AdditionalData, Authenticated, Code, ConfigError, Credential, OptOut, Reason, ReasonId,
-    Received, Rejection, ServerError, UnknownReasonId, Unsubscribe, UnsubscribeEvent, WebhookAuth,
+    Reason, ReasonId, UnknownReasonId, Unsubscribe,
     auth::{ResponseBody, ResponseFuture, WebhookAuthService},
 };
 
@@ -19,31 +17,15 @@ fn public_types_can_be_shared_and_printed() {
     fn assert_error<T: std::error::Error + Send + Sync + 'static>() {}
     fn assert_data<T: Eq + std::hash::Hash + serde::Serialize>() {}
 
-    assert_cloned::<AdditionalData>();
-    assert_cloned::<Authenticated>();
-    assert_cloned::<Code>();
-    assert_cloned::<ConfigError>();
-    assert_cloned::<Credential>();
-    assert_cloned::<OptOut>();
-    assert_cloned::<Reason>();
-    assert_cloned::<ReasonId>();
-    assert_cloned::<Received>();
-    assert_cloned::<Rejection>();
-    assert_cloned::<ServerError>();
-    assert_cloned::<Unsubscribe>();
-    assert_cloned::<UnsubscribeEvent>();
-    assert_cloned::<WebhookAuth>();
-    assert_cloned::<WebhookAuthService<()>>();
-    assert_shared::<ResponseBody<String>>();
-    assert_shared::<ResponseFuture<std::future::Ready<()>, String>>();
+    // A tuple is what all its parts are.
+    assert_cloned::<(AdditionalData, Reason, ReasonId, Unsubscribe, UnsubscribeEvent, OptOut)>();
+    assert_cloned::<(Authenticated, Code, ConfigError, Credential, Received, Rejection)>();
+    assert_cloned::<(ServerError, WebhookAuth, WebhookAuthService<()>)>();
+    assert_shared::<(ResponseBody<String>, ResponseFuture<std::future::Ready<()>, String>)>();
+    assert_data::<(AdditionalData, Reason, ReasonId, Unsubscribe, UnsubscribeEvent)>();
     assert_error::<ConfigError>();
     assert_error::<Rejection>();
     assert_error::<UnknownReasonId>();
-    assert_data::<AdditionalData>();
-    assert_data::<Reason>();
-    assert_data::<ReasonId>();
-    assert_data::<Unsubscribe>();
-    assert_data::<UnsubscribeEvent>();
 }
 
 #[track_caller]
@@ -79,7 +61,9 @@ fn an_empty_secret_or_one_that_could_never_match_is_refused() {
             assert_unusable(make(secret), &format!("the {what} {why}"));
         }
     }
-    assert!(WebhookAuth::try_new("").is_err());
+    // `main` prints the `Debug` of an error.
+    let error = WebhookAuth::try_new(" ").expect_err("whitespace");
+    assert_eq!(format!("{error:?}"), "the secret starts or ends with whitespace: trim it");
 }
 
 #[test]
@@ -114,8 +98,12 @@ fn a_secret_must_be_valid_in_its_location() {
 
     assert_unusable(Credential::query("", SECRET), "the query parameter's name is empty");
     assert!(Credential::query("k", "pä&ss+wörd %").is_ok());
-    let long = "s".repeat(70_000);
-    assert_unusable(Credential::query("k", long), "the secret is too long for a URI");
+    // A URI has 65,534 bytes at most: `/?kk=`, then each `&` as `%26`.
+    let too_long = "the secret is too long for a URI";
+    for (secret, longest) in [("s", 65_529), ("&", 21_843)] {
+        assert!(Credential::query("kk", secret.repeat(longest)).is_ok());
+        assert_unusable(Credential::query("kk", secret.repeat(longest + 1)), too_long);
+    }
     let replacement = "the query parameter's name or the secret contains U+FFFD, which replaces \
                        invalid UTF-8";
     assert_unusable(Credential::query("k", "s\u{fffd}"), replacement);
@@ -123,39 +111,42 @@ fn a_secret_must_be_valid_in_its_location() {
 }
 
 #[test]
-fn a_secret_read_from_a_file_is_refused_with_its_line_break() {
-    let file = std::env::temp_dir().join(format!("unsubscribe-webhook-{}", std::process::id()));
-    std::fs::write(&file, format!("{SECRET}\n")).expect("a file");
-    let secret = std::fs::read_to_string(&file).expect("the file");
-    std::fs::remove_file(&file).expect("the file");
-
-    let error = WebhookAuth::try_new(secret.clone()).expect_err("a line break");
-    assert!(error.to_string().contains("ends with a line break, as one read from a file does"));
-    assert!(WebhookAuth::try_new(secret.trim()).is_ok());
-    let panic = std::panic::catch_unwind(|| WebhookAuth::new(secret)).expect_err("a panic");
-    let text = panic.downcast_ref::<String>().expect("a text");
-    assert_eq!(*text, format!("the webhook's secret is unusable: {error}"));
-}
-
-#[test]
 fn a_list_without_accounts_is_refused() {
-    const NONE: &str =
-        "no account is allowed: the list is empty, or has none in common with an earlier one";
     let auth = || WebhookAuth::new(SECRET);
-    assert_eq!(auth().try_allow_accounts([]).expect_err("none").to_string(), NONE);
-    let disjoint = auth().allow_accounts([2]).try_allow_accounts([3]);
-    assert_eq!(disjoint.expect_err("none left").to_string(), NONE);
+    for none in [auth().try_allow_accounts([]), auth().allow_accounts([2]).try_allow_accounts([3])]
+    {
+        assert_eq!(none.expect_err("none is left").to_string(), NO_ACCOUNT);
+    }
     assert!(auth().allow_accounts([2]).try_allow_accounts([2, 3]).is_ok());
-    let panic = std::panic::catch_unwind(|| auth().allow_accounts([])).expect_err("a panic");
-    let text = panic.downcast_ref::<String>().expect("a text");
-    assert_eq!(*text, format!("the webhook's accounts are unusable: {NONE}"));
 }
 
-/// `main` prints the `Debug` of an error.
+const NO_ACCOUNT: &str =
+    "no account is allowed: the list is empty, or has none in common with an earlier one";
+
 #[test]
-fn a_configuration_error_prints_its_sentence() {
-    let error = WebhookAuth::try_new(" ").expect_err("whitespace");
-    assert_eq!(format!("{error:?}"), "the secret starts or ends with whitespace: trim it");
+fn a_panic_at_start_up_names_the_fault_and_points_at_the_app() {
+    type Make = fn() -> WebhookAuth;
+    let makers: [(Make, String); 2] = [
+        (|| WebhookAuth::new(""), "secret is unusable: the secret is empty".to_owned()),
+        (
+            || WebhookAuth::new(SECRET).allow_accounts([]),
+            format!("accounts are unusable: {NO_ACCOUNT}"),
+        ),
+    ];
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let sender = std::sync::Mutex::new(sender);
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let file = info.location().expect("a location").file().to_owned();
+        let _ = sender.lock().map(|sender| sender.send(file));
+    }));
+    let panics = makers.map(|(make, message)| (std::panic::catch_unwind(make), message));
+    std::panic::set_hook(default);
+    for (panic, message) in panics {
+        let text = panic.expect_err("a panic").downcast::<String>().expect("a text");
+        assert_eq!(*text, format!("the webhook's {message}"));
+    }
+    assert_eq!(receiver.iter().filter(|file| file.ends_with("api.rs")).count(), 2);
 }
 
 #[test]
@@ -177,10 +168,17 @@ fn each_code_has_a_name_and_a_status() {
 
 #[test]
 fn a_reason_converts_from_and_to_its_number() {
-    for number in 1..=6 {
-        let reason = ReasonId::try_from(number).expect("a reason");
+    for (number, reason, label) in [
+        (1, ReasonId::NeverSubscribed, "I never subscribed"),
+        (2, ReasonId::TooManyMessages, "Too many messages"),
+        (3, ReasonId::NotInterested, "I am not interested"),
+        (4, ReasonId::Incomprehensible, "Content is incomprehensible"),
+        (5, ReasonId::DislikesCompany, "I don’t like your company"),
+        (6, ReasonId::Other, "Other"),
+    ] {
+        assert_eq!(ReasonId::try_from(number), Ok(reason));
         assert_eq!(i64::from(reason), number);
-        assert_eq!(reason.to_string(), reason.label());
+        assert_eq!((reason.label(), &*reason.to_string()), (label, label));
     }
     for number in [0, 7, -1, i64::MAX] {
         let error = ReasonId::try_from(number).expect_err("not a reason");
@@ -194,21 +192,6 @@ fn the_service_gives_access_to_the_inner_one() {
     assert_eq!(*service.get_ref(), "inner");
     *service.get_mut() = "other";
     assert_eq!(service.into_inner(), "other");
-}
-
-#[test]
-fn a_panic_at_start_up_points_at_the_app() {
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let sender = std::sync::Mutex::new(sender);
-    let default = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        let file = info.location().expect("a location").file().to_owned();
-        let _ = sender.lock().map(|sender| sender.send(file));
-    }));
-    let line = std::panic::catch_unwind(|| WebhookAuth::new(""));
-    std::panic::set_hook(default);
-    assert!(line.is_err());
-    assert!(receiver.iter().any(|file| file.ends_with("api.rs")));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The documents show what the repository holds.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, fs};
+
+use unsubscribe_webhook::Code;
 
 const README: &str = include_str!("../README.md");
 const SECURITY: &str = include_str!("../docs/security.md");
@@ -15,12 +17,9 @@ fn the_readme_shows_the_minimal_example() {
 #[test]
 fn every_example_is_listed() {
     let list = include_str!("../examples/README.md");
-    for entry in fs::read_dir("examples").expect("the folder") {
-        let path = entry.expect("a file").path();
-        if path.is_dir() || has_extension(&path, "rs") {
-            let name = path.file_name().expect("a name").to_string_lossy();
-            assert!(list.contains(&format!("]({name})")), "{name}");
-        }
+    for name in files("examples") {
+        let is_example = name.strip_suffix(".rs").is_some() || !name.contains('.');
+        assert!(!is_example || list.contains(&format!("]({name})")), "{name}");
     }
 }
 
@@ -33,8 +32,7 @@ fn the_documents_are_short() {
 #[test]
 fn each_threat_names_tests_that_exist() {
     for row in rows("| threat | defence | shown by |") {
-        let shown = row.rsplit(" | ").next().expect("a last column");
-        let programs: Vec<&str> = shown.split('`').skip(1).step_by(2).collect();
+        let programs = in_code(row.rsplit(" | ").next().expect("a last column"));
         assert!(!programs.is_empty(), "{row}");
         for program in programs.into_iter().filter(|program| *program != "timing") {
             assert!(fs::exists(format!("tests/{program}.rs")).expect("a folder"), "{row}");
@@ -55,39 +53,35 @@ fn each_advisory_stands_beside_its_defence() {
         found.extend(ids.map(str::to_owned));
     }
     assert!(found.len() >= 8, "{found:?}");
-    for id in found {
-        assert!(SECURITY.contains(&id), "{id}");
-    }
+    assert!(found.iter().all(|id| SECURITY.contains(id)), "{found:?}");
 }
 
 #[test]
 fn each_claim_names_a_command_that_exists() {
     for row in rows("| claim | command |") {
-        let commands: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
         let is_command = |command: &&str| {
             let program = command.split(' ').next().expect("a program");
             program == "cargo" || (command.contains('/') && fs::exists(program).unwrap_or(false))
         };
-        assert!(commands.iter().any(is_command), "{row}");
+        assert!(in_code(row).iter().any(is_command), "{row}");
     }
+}
+
+/// What stands between backquotes.
+fn in_code(text: &str) -> Vec<&str> {
+    text.split('`').skip(1).step_by(2).collect()
 }
 
 #[test]
 fn each_chapter_is_in_the_book_and_its_code_is_compiled() {
-    let mut files = BTreeSet::new();
-    for entry in fs::read_dir("docs").expect("the folder") {
-        let path = entry.expect("a file").path();
-        if has_extension(&path, "md") {
-            files.insert(path.file_name().expect("a name").to_string_lossy().into_owned());
-        }
-    }
-    assert!(files.remove("SUMMARY.md"));
+    let mut files: BTreeSet<String> =
+        files("docs").filter_map(|name| Some(name.strip_suffix(".md")?.to_owned())).collect();
+    assert!(files.remove("SUMMARY"));
     assert_eq!(chapters(), files);
     let compiled = all_between(include_str!("../src/lib.rs"), "include_str!(\"../docs/", ".md\")");
-    assert_eq!(compiled.iter().map(|name| format!("{name}.md")).collect::<BTreeSet<_>>(), files);
-
+    assert_eq!(compiled, files);
     for file in files {
-        let text = fs::read_to_string(format!("docs/{file}")).expect("a chapter");
+        let text = fs::read_to_string(format!("docs/{file}.md")).expect("a chapter");
         let fences = text.lines().filter_map(|line| line.trim_start().strip_prefix("```"));
         for fence in fences.step_by(2) {
             assert!(!fence.contains("ignore"), "{file}: {fence}");
@@ -102,7 +96,7 @@ fn each_code_is_in_the_contract_the_picture_and_the_table_of_responses() {
     let picture = include_str!("../docs/responses.svg");
     let (description, drawn) = picture.split_once("</desc>").expect("a description");
     let table = include_str!("../docs/deliveries.md");
-    for code in unsubscribe_webhook::Code::ALL {
+    for code in Code::ALL {
         let row = format!("| `{code}` | {} |", code.status().as_u16());
         assert!(contract.contains(&row), "{code}");
         assert!(description.contains(code.as_str()) && drawn.contains(code.as_str()), "{code}");
@@ -110,12 +104,14 @@ fn each_code_is_in_the_contract_the_picture_and_the_table_of_responses() {
     }
 }
 
-fn has_extension(path: &Path, extension: &str) -> bool {
-    path.extension().is_some_and(|given| given == extension)
+/// The names of a folder's files and folders.
+fn files(folder: &str) -> impl Iterator<Item = String> {
+    let entries = fs::read_dir(folder).expect("the folder");
+    entries.map(|entry| entry.expect("a file").file_name().into_string().expect("UTF-8"))
 }
 
 fn chapters() -> BTreeSet<String> {
-    all_between(include_str!("../docs/SUMMARY.md"), "](", ")")
+    all_between(include_str!("../docs/SUMMARY.md"), "](", ".md)")
 }
 
 /// What stands between two marks, wherever both are in a line.

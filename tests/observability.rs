@@ -1,227 +1,129 @@
 //! The log: one event per delivery, at a level that depends on the outcome, with nothing personal.
 
 mod common;
+#[path = "common/hidden.rs"]
+mod hidden;
 
 use std::{
-    collections::BTreeMap,
     convert::Infallible,
-    fmt,
-    sync::{Arc, Mutex},
+    future::pending,
+    pin::pin,
+    sync::Mutex,
+    task::{Context, Waker},
+    time::Duration,
 };
 
-use axum::{
-    Router,
-    body::Body,
-    extract::Request,
-    http::StatusCode,
-    middleware::{Next, from_fn},
-    response::IntoResponse,
-    routing::{get, post},
-};
-use common::{
-    EXAMPLE, Fields, PATH, SECRET, app_with, authenticated, authenticated_by, protected, send,
-    token, unauthenticated,
-};
-use tower::{Layer as _, Service, ServiceExt, service_fn};
-use tracing::{Event, Level, Subscriber, field::Visit, subscriber::DefaultGuard};
-use tracing_subscriber::{Layer, layer::Context, prelude::*};
-use unsubscribe_webhook::{
-    Authenticated, Credential, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
-};
+use common::prelude::*;
+use hidden::{DIGITS, Log};
+use tower::Layer as _;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::{Layer, layer, prelude::*};
 
 const ID: &str = "ef58b437-1319-4b0c-961b-17214cf1cf32";
+const OTHER: &str = r#"{"name":"sms.delivery","id":"9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79",
+    "attempt_number":4,"attempts_total":4,"data":{}}"#;
 
-/// An event of the log, its fields in the order of their names.
-#[derive(Clone, Debug)]
-struct Logged {
-    level: Level,
-    target: String,
-    fields: BTreeMap<&'static str, String>,
+/// The one event since the last call: `LEVEL message field=value …`. The fields of the example's first
+/// attempt are written `FIRST`, and those of its last one `LAST`.
+#[track_caller]
+fn one(log: &Log) -> String {
+    let log = log.take().replace('"', "").replace(ID, "ID");
+    assert_eq!(log.lines().count(), 1, "not one event: {log}");
+    let (level, event) = log.trim().split_once(" unsubscribe_webhook: ").expect("of this crate");
+    format!("{level} {event}")
+        .replace("last_attempt=false attempt_number=1 id=ID", "FIRST")
+        .replace("last_attempt=true attempt_number=4 id=ID", "LAST")
 }
 
-impl Logged {
-    /// All but the message: `code=forbidden credential=0 id=ID …`, where `ID` is the example's.
-    fn fields(&self) -> String {
-        let fields = self.fields.iter().filter(|(name, _)| **name != "message");
-        let fields: Vec<_> = fields.map(|(name, value)| format!("{name}={value}")).collect();
-        fields.join(" ").replace(ID, "ID")
-    }
-
-    fn message(&self) -> &str {
-        &self.fields["message"]
-    }
+async fn assert_logs(log: &Log, app: &Router, request: Request, expected: &str) {
+    send(app, request).await;
+    assert_eq!(one(log), expected);
 }
 
-/// All that is logged on this thread.
-struct Recorder {
-    logged: Arc<Mutex<Vec<Logged>>>,
-    _guard: DefaultGuard,
-}
-
-impl Recorder {
-    fn start() -> Self {
-        let logged = Arc::default();
-        let subscriber = tracing_subscriber::registry().with(Record(Arc::clone(&logged)));
-        Self { logged, _guard: subscriber.set_default() }
-    }
-
-    /// Asserts that there is exactly one event since the last call, of this crate.
-    #[track_caller]
-    fn one(&self) -> Logged {
-        let logged = std::mem::take(&mut *self.logged.lock().expect("no panic"));
-        let [logged] = &logged[..] else { panic!("not one event: {logged:#?}") };
-        assert_eq!(logged.target, "unsubscribe_webhook");
-        logged.clone()
-    }
-
-    /// Asserts that the one event is this one.
-    #[track_caller]
-    fn assert(&self, level: Level, fields: &str) -> Logged {
-        let logged = self.one();
-        assert_eq!((logged.level, logged.fields().as_str()), (level, fields));
-        logged
-    }
-}
-
-struct Record(Arc<Mutex<Vec<Logged>>>);
-
-impl<S: Subscriber> Layer<S> for Record {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fielded::default();
-        event.record(&mut fields);
-        let metadata = event.metadata();
-        let logged = Logged {
-            level: *metadata.level(),
-            target: metadata.target().to_owned(),
-            fields: fields.0,
-        };
-        self.0.lock().expect("no panic").push(logged);
-    }
-}
-
-#[derive(Default)]
-struct Fielded(BTreeMap<&'static str, String>);
-
-impl Visit for Fielded {
-    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
-        self.0.insert(field.name(), value.to_owned());
-    }
-
-    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name(), format!("{value:?}"));
-    }
+fn app() -> Router {
+    app_with(WebhookAuth::new(SECRET).allow_accounts([2]))
 }
 
 /// The body of an attempt, with another value of one field.
-fn attempt(number: u8, pointer: &str, text: &str) -> String {
-    Fields::example().with("/attempt_number", &number.to_string()).with(pointer, text).json()
+fn attempt(number: u8, pointer: &str, raw: &str) -> String {
+    Fields::example().with("/attempt_number", &number.to_string()).with(pointer, raw).json()
 }
 
-fn failing() -> Router {
-    async fn unsubscribed(_: UnsubscribeEvent) -> Result<Received, ServerError> {
-        Err(std::io::Error::other("the disk is full"))?
-    }
-    protected(unsubscribed)
+fn first() -> Request {
+    authenticated(EXAMPLE)
+}
+
+fn last() -> Request {
+    authenticated(attempt(4, "/attempts_total", "4"))
+}
+
+/// A refused delivery, which has an opt-out.
+fn flawed(number: u8) -> Request {
+    authenticated(attempt(number, "/data/additional_data", "[]"))
 }
 
 #[tokio::test]
 async fn an_accepted_delivery_is_one_event_at_debug() {
     let app = app_with(WebhookAuth::new("another").or(token(SECRET)));
-    let log = Recorder::start();
-    send(&app, authenticated(EXAMPLE)).await;
-    let logged = log.assert(
-        Level::DEBUG,
-        "attempt_number=1 credential=1 id=ID last_attempt=false outcome=accepted status=200",
-    );
-    assert_eq!(logged.message(), "Delivery accepted.");
-
+    let log = Log::start();
     // On the last attempt too: nothing is lost.
-    send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
-    log.assert(
-        Level::DEBUG,
-        "attempt_number=4 credential=1 id=ID last_attempt=true outcome=accepted status=200",
-    );
+    for (request, attempt) in [(first(), "FIRST"), (last(), "LAST")] {
+        let accepted = "DEBUG Delivery accepted. outcome=accepted status=200 credential=1";
+        assert_logs(&log, &app, request, &format!("{accepted} {attempt}")).await;
+    }
 }
 
 #[tokio::test]
 async fn only_the_log_has_the_cause_of_a_401() {
     let bearer = Credential::bearer("b3arer").expect("usable");
     let app = app_with(WebhookAuth::new(SECRET).or(bearer));
-    let with = |headers: &[(&'static str, &'static str)]| {
-        let mut request = unauthenticated(EXAMPLE);
-        for (name, value) in headers {
-            request.headers_mut().append(*name, value.parse().expect("a value"));
-        }
-        request
-    };
-    let token = "x-lox24-token";
-    let log = Recorder::start();
-    for (request, cause) in [
-        (with(&[]), "absent"),
-        (with(&[("x-lox24-tokens", SECRET)]), "absent"),
-        (with(&[(token, "a-guess")]), "wrong"),
-        (with(&[("authorization", "Basic b3arer")]), "wrong"),
-        (with(&[(token, SECRET), (token, SECRET)]), "duplicate"),
-        (with(&[(token, SECRET), (token, SECRET), ("authorization", "Bearer a")]), "duplicate"),
+    let token = ("x-lox24-token", SECRET);
+    let log = Log::start();
+    for (headers, cause) in [
+        (&[][..], "absent"),
+        (&[("x-lox24-tokens", SECRET)], "absent"),
+        (&[("x-lox24-token", "a-guess")], "wrong"),
+        (&[("authorization", "Basic b3arer")], "wrong"),
+        (&[token, token], "duplicate"),
+        (&[token, token, ("authorization", "Bearer a")], "duplicate"),
     ] {
-        let reply = send(&app, request).await;
-        let fields = format!("cause={cause} code=unauthorized outcome=unauthenticated status=401");
-        log.assert(Level::INFO, &fields);
-        common::assert_refused(&reply, "unauthorized", None);
+        let request = with_headers(unauthenticated(EXAMPLE), headers);
+        assert_refused(&send(&app, request).await, "unauthorized", None);
+        assert_eq!(
+            one(&log),
+            format!(
+                "INFO Missing, invalid or duplicate credentials. outcome=unauthenticated \
+                 status=401 code=unauthorized cause={cause}"
+            )
+        );
     }
-}
-
-/// The client is gone before its body has been discarded.
-#[tokio::test]
-async fn a_refusal_whose_client_is_gone_is_logged() {
-    let app = app_with(WebhookAuth::new(SECRET));
-    let log = Recorder::start();
-    let endless = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, Infallible>>());
-    drop_after_a_moment(app, unauthenticated(endless)).await;
-    log.assert(Level::INFO, "cause=absent code=unauthorized outcome=unauthenticated");
 }
 
 #[tokio::test]
 async fn an_authentic_delivery_that_is_refused_is_a_warning() {
-    let app = app_with(WebhookAuth::new(SECRET).allow_accounts([2]));
-    let log = Recorder::start();
-    for (pointer, text, code) in
-        [("/data/user_id", "3", "foreign_account"), ("/data/user_id", "\"2\"", "invalid_field")]
-    {
-        send(&app, authenticated(attempt(3, pointer, text))).await;
-        let fields = format!(
-            "attempt_number=3 code={code} credential=0 id=ID last_attempt=false \
-             outcome=refused pointer={pointer} status={}",
-            if code == "foreign_account" { 403 } else { 400 }
-        );
-        log.assert(Level::WARN, &fields);
-    }
-    send(&app, authenticated("nothing")).await;
-    log.assert(Level::WARN, "code=not_json credential=0 outcome=refused status=400");
-
-    let mut text = authenticated(EXAMPLE);
-    text.headers_mut().insert("content-type", "text/plain".parse().expect("a value"));
-    send(&app, text).await;
-    let logged = log.one();
-    assert_eq!(
-        (logged.level, &*logged.fields["code"], &*logged.fields["id"]),
-        (Level::WARN, "content_type", ID)
-    );
-
     let forbidden = app_with(WebhookAuth::new(SECRET).require(|_| false));
-    send(&forbidden, authenticated(EXAMPLE)).await;
-    log.assert(Level::WARN, "code=forbidden credential=0 outcome=refused status=403");
-
-    let limited = app.layer(axum::extract::DefaultBodyLimit::max(100));
-    send(&limited, authenticated(EXAMPLE)).await;
-    log.assert(Level::WARN, "code=body_too_large credential=0 outcome=refused status=400");
+    let limited = app().layer(DefaultBodyLimit::max(100));
+    let text = with(first(), "content-type", "text/plain");
+    let account = |raw| authenticated(attempt(1, "/data/user_id", raw));
+    let at = "pointer=/data/user_id credential=0 FIRST";
+    let log = Log::start();
+    for (app, request, status, fields) in [
+        (app(), account("3"), 403, &*format!("code=foreign_account {at}")),
+        (app(), account("\"2\""), 400, &*format!("code=invalid_field {at}")),
+        (app(), authenticated("nothing"), 400, "code=not_json credential=0"),
+        (app(), text, 400, "code=content_type credential=0 FIRST"),
+        (forbidden, first(), 403, "code=forbidden credential=0"),
+        (limited, first(), 400, "code=body_too_large credential=0"),
+    ] {
+        let expected = format!("WARN Delivery refused. outcome=refused status={status} {fields}");
+        assert_logs(&log, &app, request, &expected).await;
+    }
 }
 
 /// Whatever can be read of the body decides: an opt-out is about to be lost.
 #[tokio::test]
 async fn a_refusal_on_the_last_attempt_is_an_error() {
-    let app = app_with(WebhookAuth::new(SECRET).allow_accounts([2]));
-    let log = Recorder::start();
+    let log = Log::start();
     let without_total = Fields::example().without("/attempts_total").without("/id");
     let last = [
         attempt(4, "/data/phone", "7"),
@@ -247,21 +149,15 @@ async fn a_refusal_on_the_last_attempt_is_an_error() {
         // Of totals that disagree the lower one.
         Fields::example().with("/attempt_number", "2").and("/attempt_total", "2").json(),
     ];
-    for body in last {
-        send(&app, authenticated(body.clone())).await;
-        let logged = log.one();
-        assert_eq!(logged.level, Level::ERROR, "{body}: {logged:?}");
-        assert_eq!(logged.fields["last_attempt"], "true");
-        assert_eq!(
-            logged.message(),
-            "Last attempt failed: the opt-out is lost unless it was stored."
-        );
-    }
     // Latin-1 in the person's text, which stands before the attempt.
     let latin = attempt(4, "/data/additional_data/additional_text", r#""gr@n""#);
     let latin: Vec<u8> = latin.bytes().map(|byte| if byte == b'@' { 0xfc } else { byte }).collect();
-    send(&app, authenticated(latin)).await;
-    assert_eq!(log.one().level, Level::ERROR);
+    for body in last.map(String::into_bytes).into_iter().chain([latin]) {
+        send(&app(), authenticated(body)).await;
+        let logged = one(&log);
+        let message = "ERROR Last attempt failed: the opt-out is lost unless it was stored. ";
+        assert!(logged.starts_with(message), "{logged}");
+    }
 
     for body in [
         attempt(3, "/data/phone", "7"),
@@ -271,126 +167,107 @@ async fn a_refusal_on_the_last_attempt_is_an_error() {
         // Duplicate, so neither counts.
         attempt(4, "/data/phone", "7").replacen('{', r#"{"attempt_number":1,"#, 1),
     ] {
-        send(&app, authenticated(body.clone())).await;
-        let logged = log.one();
-        assert_eq!(logged.level, Level::WARN, "{body}: {logged:?}");
+        send(&app(), authenticated(body)).await;
+        let logged = one(&log);
+        assert!(logged.starts_with("WARN "), "{logged}");
     }
 }
 
+/// What the handler returns decides, whatever the extractor found.
 #[tokio::test]
-async fn a_kept_opt_out_is_not_lost() {
-    async fn keeps(event: Result<UnsubscribeEvent, Rejection>) -> Result<Received, ServerError> {
-        Err(event.expect_err("a refused body").kept())?
+async fn the_outcome_is_that_of_the_response() {
+    const LOST: &str = "Last attempt failed: the opt-out is lost unless it was stored.";
+    let refusal = "code=invalid_field pointer=/data/additional_data credential=0";
+    let keeps = async |event: Decoded| {
+        Err::<Received, ServerError>(event.expect_err("a refused body").kept().into())
+    };
+    let swallows = async |_: Decoded| Received;
+    let fails = async |_: UnsubscribeEvent| ServerError::from("the disk is full");
+    let hides = async |_: UnsubscribeEvent| (StatusCode::OK, ServerError::from("the disk is full"));
+    // A handler may return the rejection of another body.
+    let other_body = async |_: UnsubscribeEvent| {
+        UnsubscribeEvent::from_slice(br#"{"name":"sms.delivery"}"#).map(|_| Received)
+    };
+    // A layer may replace every refusal by its own page.
+    let pages = from_fn(async |request: Request, next: Next| {
+        let status = next.run(request).await.status();
+        (status, "an error page").into_response()
+    });
+    let pages = Router::new()
+        .route(PATH, post(async |_: UnsubscribeEvent| Received))
+        .layer(pages)
+        .layer(WebhookAuth::new(SECRET));
+
+    let (keeps, swallows, fails) = (protected(keeps), protected(swallows), protected(fails));
+    let kept = "WARN Delivery refused; its opt-out is kept. outcome=refused status=400";
+    let refused = "WARN Delivery refused. outcome=refused status=400";
+    let acknowledged = "WARN Refused delivery was acknowledged: it is not sent again.";
+    let failed = "code=server_error credential=0";
+    let disk = " error=the disk is full";
+    let hidden = "ERROR Delivery failed but was acknowledged: it is not sent again.";
+    let other = "code=other_event pointer=/name credential=0";
+    let log = Log::start();
+    for (app, request, expected) in [
+        (&keeps, flawed(1), format!("{kept} {refusal} kept=true FIRST")),
+        (&keeps, flawed(4), format!("{kept} {refusal} kept=true LAST")),
+        (&swallows, flawed(4), format!("{acknowledged} outcome=refused status=200 {refusal} LAST")),
+        (&pages, flawed(1), format!("{refused} {refusal} FIRST")),
+        (
+            &fails,
+            first(),
+            format!("ERROR Delivery failed. outcome=failed status=500 {failed} FIRST{disk}"),
+        ),
+        (&fails, last(), format!("ERROR {LOST} outcome=failed status=500 {failed} LAST{disk}")),
+        // It does not come again, on whichever attempt.
+        (
+            &protected(hides),
+            first(),
+            format!("{hidden} outcome=failed status=200 {failed} FIRST{disk}"),
+        ),
+        (
+            &protected(other_body),
+            last(),
+            format!("ERROR {LOST} outcome=other_event status=400 {other} LAST"),
+        ),
+    ] {
+        assert_logs(&log, app, request, &expected).await;
     }
-    let app = protected(keeps);
-    let log = Recorder::start();
-    for number in [1, 4] {
-        let body = attempt(number, "/data/additional_data", "[]");
-        let reply = send(&app, authenticated(body)).await;
-        common::assert_refused(&reply, "invalid_field", Some("/data/additional_data"));
-        let last = number == 4;
-        let logged = log.assert(
-            Level::WARN,
-            &format!(
-                "attempt_number={number} code=invalid_field credential=0 id=ID kept=true \
-                     last_attempt={last} outcome=refused pointer=/data/additional_data status=400"
-            ),
-        );
-        assert_eq!(logged.message(), "Delivery refused; its opt-out is kept.");
-    }
-}
 
-/// A handler may return the rejection of another service, or of another body.
-#[tokio::test]
-async fn a_lost_event_is_an_error_whatever_the_handler_returns() {
-    async fn other_body(_: UnsubscribeEvent) -> Result<Received, Rejection> {
-        UnsubscribeEvent::from_slice(br#"{"name":"sms.delivery"}"#)?;
-        Ok(Received)
-    }
-    let log = Recorder::start();
-    let app = protected(other_body);
-    send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
-    assert_eq!(log.one().level, Level::ERROR);
-
-    let refusal =
-        send(&app_with(WebhookAuth::new("another")), authenticated(EXAMPLE)).await.rejection;
-    log.assert(Level::INFO, "cause=wrong code=unauthorized outcome=unauthenticated status=401");
-    let forwards = async move |_: UnsubscribeEvent| refusal.clone().expect("a refusal");
-    let app = protected(forwards);
-    send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
-    assert_eq!(log.one().level, Level::ERROR);
-}
-
-/// It does not come again, on whichever attempt.
-#[tokio::test]
-async fn a_handlers_error_that_is_acknowledged_is_an_error() {
-    let fails = async |_: UnsubscribeEvent| (StatusCode::OK, ServerError::from("the disk is full"));
-    let app = protected(fails);
-    let log = Recorder::start();
-    send(&app, authenticated(EXAMPLE)).await;
-    let logged = log.assert(
-        Level::ERROR,
-        "attempt_number=1 code=server_error credential=0 error=the disk is full id=ID \
-         last_attempt=false outcome=failed status=200",
-    );
-    assert_eq!(logged.message(), "Delivery failed but was acknowledged: it is not sent again.");
-}
-
-#[tokio::test]
-async fn a_panic_is_logged_wherever_it_happens() {
-    let in_the_check = app_with(WebhookAuth::new(SECRET).require(|_| panic!("in the app's check")));
-    let handler = async |_: UnsubscribeEvent| -> Received { panic!("in the handler") };
-    let in_the_handler = protected(handler);
-    let log = Recorder::start();
-    for app in [in_the_check, in_the_handler] {
-        tokio::spawn(app.oneshot(authenticated(EXAMPLE))).await.expect_err("a panic");
-        let logged = log.one();
-        assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::WARN, "abandoned"));
-    }
-}
-
-#[tokio::test]
-async fn a_handlers_error_is_logged_with_its_delivery() {
-    let app = failing();
-    let log = Recorder::start();
-    send(&app, authenticated(EXAMPLE)).await;
-    let logged = log.assert(
-        Level::ERROR,
-        "attempt_number=1 code=server_error credential=0 error=the disk is full id=ID \
-         last_attempt=false outcome=failed status=500",
-    );
-    assert_eq!(logged.message(), "Delivery failed.");
-
-    send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
-    let logged = log.one();
-    assert_eq!((logged.level, &*logged.fields["error"]), (Level::ERROR, "the disk is full"));
-    assert_eq!(logged.message(), "Last attempt failed: the opt-out is lost unless it was stored.");
+    // Or that of another service.
+    let rejection = send(&app_with(WebhookAuth::new("another")), first()).await.rejection;
+    one(&log);
+    let forwards =
+        protected(async move |_: UnsubscribeEvent| rejection.clone().expect("a refusal"));
+    let expected = format!("ERROR {LOST} outcome=unauthenticated status=401 code=unauthorized");
+    assert_logs(&log, &forwards, last(), &format!("{expected} credential=0 LAST")).await;
 }
 
 /// The layer sees the status of the app's own responses.
 #[tokio::test]
 async fn the_apps_own_responses_are_logged_by_their_status() {
+    let log = Log::start();
     for (status, level, outcome) in [
-        (StatusCode::NO_CONTENT, Level::DEBUG, "accepted"),
-        (StatusCode::FOUND, Level::WARN, "failed"),
-        (StatusCode::CONFLICT, Level::WARN, "failed"),
-        (StatusCode::SERVICE_UNAVAILABLE, Level::ERROR, "failed"),
+        (StatusCode::NO_CONTENT, "DEBUG", "accepted"),
+        (StatusCode::FOUND, "WARN", "failed"),
+        (StatusCode::CONFLICT, "WARN", "failed"),
+        (StatusCode::SERVICE_UNAVAILABLE, "ERROR", "failed"),
     ] {
-        let reply = async move |_: UnsubscribeEvent| status;
-        let app = protected(reply);
-        let log = Recorder::start();
-        send(&app, authenticated(EXAMPLE)).await;
-        log.assert(
-            level,
-            &format!(
-                "attempt_number=1 credential=0 id=ID \
-                 last_attempt=false outcome={outcome} status={}",
-                status.as_u16()
-            ),
-        );
-        send(&app, authenticated(attempt(4, "/attempts_total", "4"))).await;
-        let lost = if outcome == "accepted" { level } else { Level::ERROR };
-        assert_eq!(log.one().level, lost, "{status}");
+        let app = protected(async move |_: UnsubscribeEvent| status);
+        let status = status.as_u16();
+        let fields = format!("outcome={outcome} status={status} credential=0");
+        let expected = format!("{level} Delivery {outcome}. {fields} FIRST");
+        assert_logs(&log, &app, first(), &expected).await;
+        send(&app, last()).await;
+        let lost = if outcome == "accepted" { level } else { "ERROR" };
+        assert!(one(&log).starts_with(lost), "{status}");
+    }
+    // Not hidden by what the extractor found.
+    let fails = async |_: Decoded| StatusCode::SERVICE_UNAVAILABLE;
+    let fails = protected(fails);
+    for request in [authenticated(r#"{"name":"sms.delivery"}"#), flawed(1)] {
+        send(&fails, request).await;
+        let logged = one(&log);
+        assert!(logged.starts_with("ERROR Delivery failed. outcome=failed status=503"), "{logged}");
     }
 }
 
@@ -407,219 +284,170 @@ async fn a_request_without_an_extractor_is_logged_too() {
             next.run(request).await
         }))
         .layer(WebhookAuth::new(SECRET));
-    let log = Recorder::start();
-    let to = |path: &str| {
+    let get = |path: &str| {
         let mut request = Request::get(path).body(Body::empty()).expect("a request");
         token(SECRET).apply_to(&mut request);
         request
     };
-    send(&app, to("/list")).await;
-    log.assert(Level::DEBUG, "credential=0 outcome=passed status=200");
-    send(&app, to("/lost")).await;
-    log.assert(Level::WARN, "credential=0 outcome=not_found status=404");
-    send(&app, to(PATH)).await;
-    log.assert(Level::WARN, "credential=0 outcome=not_found status=405");
-    let mut blocked = authenticated(EXAMPLE);
-    blocked.headers_mut().insert("x-block", "1".parse().expect("a value"));
-    send(&app, blocked).await;
-    log.assert(Level::WARN, "credential=0 outcome=failed status=413");
-}
-
-#[tokio::test]
-async fn a_refusal_that_the_app_acknowledges_has_its_status() {
-    async fn keeps_all(event: Result<UnsubscribeEvent, Rejection>) -> Received {
-        drop(event);
-        Received
+    let no_handler = "WARN No handler for the path or method of an authenticated request.";
+    let log = Log::start();
+    for (request, outcome) in [
+        (get("/list"), "DEBUG Authenticated request completed. outcome=passed status=200"),
+        (get("/lost"), &*format!("{no_handler} outcome=not_found status=404")),
+        (get(PATH), &*format!("{no_handler} outcome=not_found status=405")),
+        (with(first(), "x-block", "1"), "WARN Delivery failed. outcome=failed status=413"),
+    ] {
+        assert_logs(&log, &app, request, &format!("{outcome} credential=0")).await;
     }
-    let app = protected(keeps_all);
-    let log = Recorder::start();
-    send(&app, authenticated(attempt(4, "/data/phone", "7"))).await;
-    let logged = log.assert(
-        Level::WARN,
-        "attempt_number=4 code=invalid_field credential=0 id=ID \
-         last_attempt=true outcome=refused pointer=/data/phone status=200",
-    );
-    let message = "Refused delivery was acknowledged: it is not sent again.";
-    assert_eq!(logged.message(), message);
-
-    // The same where a layer replaces every refusal by its own page.
-    let pages = from_fn(async |request: Request, next: Next| {
-        let status = next.run(request).await.status();
-        (status, "an error page").into_response()
-    });
-    let app = Router::new()
-        .route(PATH, post(async |_: UnsubscribeEvent| Received))
-        .layer(pages)
-        .layer(WebhookAuth::new(SECRET));
-    send(&app, authenticated(attempt(1, "/data/phone", "7"))).await;
-    let logged = log.one();
-    assert_eq!((logged.level, &*logged.fields["code"]), (Level::WARN, "invalid_field"));
 }
 
 #[tokio::test]
 async fn events_of_another_kind_are_not_warnings() {
-    const OTHER: &str = r#"{"name":"sms.delivery","id":"9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79",
-        "attempt_number":4,"attempts_total":4,"data":{}}"#;
-    let other = "attempt_number=4 code=other_event credential=0 \
-        id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79 outcome=other_event pointer=/name";
     let takes_it = protected(async |_: Option<UnsubscribeEvent>| Received);
-    let log = Recorder::start();
-    send(&takes_it, authenticated(OTHER)).await;
-    log.assert(Level::DEBUG, &format!("{other} status=200"));
-    send(&app_with(WebhookAuth::new(SECRET)), authenticated(OTHER)).await;
-    log.assert(Level::DEBUG, &format!("{other} status=400"));
-
-    // If its handler fails or is dropped that is logged, but no opt-out is lost with it.
-    let fails = async |_: Option<UnsubscribeEvent>| ServerError::from("the queue is full");
-    let fails = protected(fails);
-    send(&fails, authenticated(OTHER)).await;
-    let logged = log.one();
-    assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::ERROR, "failed"));
-    assert_eq!(logged.message(), "Delivery failed.");
-    assert!(!logged.fields.contains_key("last_attempt"), "{logged:?}");
-
-    let waits = async |_: Option<UnsubscribeEvent>| std::future::pending::<Received>().await;
-    let waits = protected(waits);
-    drop_after_a_moment(waits, authenticated(OTHER)).await;
-    let logged = log.one();
-    assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::WARN, "abandoned"));
-    assert!(!logged.fields.contains_key("last_attempt"), "{logged:?}");
-}
-
-/// Whatever the extractor found, if the response does not say it.
-#[tokio::test]
-async fn a_failure_of_the_app_is_not_hidden_by_a_refusal() {
-    let fails = async |_: Result<UnsubscribeEvent, Rejection>| StatusCode::SERVICE_UNAVAILABLE;
-    let app = protected(fails);
-    let log = Recorder::start();
-    for body in [r#"{"name":"sms.delivery"}"#.to_owned(), attempt(1, "/data/phone", "7")] {
-        send(&app, authenticated(body)).await;
-        let logged = log.one();
-        assert_eq!((logged.level, &*logged.fields["outcome"]), (Level::ERROR, "failed"));
+    let fails =
+        protected(async |_: Option<UnsubscribeEvent>| ServerError::from("the queue is full"));
+    let waits = protected(async |_: Option<UnsubscribeEvent>| pending::<Received>().await);
+    let other = "DEBUG Authenticated event of another kind. outcome=other_event";
+    let fields =
+        "pointer=/name credential=0 attempt_number=4 id=9bd2ee94-0671-4a4a-a19c-fd3fd2b0ee79";
+    let log = Log::start();
+    for (app, status) in [(takes_it, 200), (app(), 400)] {
+        let expected = format!("{other} status={status} code=other_event {fields}");
+        assert_logs(&log, &app, authenticated(OTHER), &expected).await;
     }
+    // If its handler fails or is dropped that is logged, but no opt-out is lost with it.
+    send(&fails, authenticated(OTHER)).await;
+    let logged = one(&log);
+    assert!(logged.starts_with("ERROR Delivery failed. outcome=failed"), "{logged}");
+    assert!(!logged.contains("last_attempt"), "{logged}");
+    drop_after_a_moment(waits, authenticated(OTHER)).await;
+    let logged = one(&log);
+    assert!(logged.starts_with("WARN Delivery dropped without a response. outcome=abandoned"));
+    assert!(!logged.contains("last_attempt"), "{logged}");
 }
 
 /// A subscriber may read the same request while the event is emitted.
 #[tokio::test]
 async fn no_lock_is_held_while_the_event_is_emitted() {
-    static HEAD: Mutex<Option<http::request::Parts>> = Mutex::new(None);
+    static HEAD: Mutex<Option<Parts>> = Mutex::new(None);
     struct Reads;
     impl<S: Subscriber> Layer<S> for Reads {
-        fn on_event(&self, _: &Event<'_>, _: Context<'_, S>) {
+        fn on_event(&self, _: &Event<'_>, _: layer::Context<'_, S>) {
             let head = HEAD.lock().expect("no panic").take().expect("the head");
             let body = http_body_util::Full::from(EXAMPLE);
-            let event = std::pin::pin!(UnsubscribeEvent::from_body(&head, body));
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(event.poll(&mut context).is_ready());
+            let event = pin!(UnsubscribeEvent::from_body(&head, body));
+            assert!(event.poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }
     }
-    let handler = async |head: http::request::Parts| {
+    let app = protected(async |head: Parts| {
         *HEAD.lock().expect("no panic") = Some(head);
         Received
-    };
-    let app = protected(handler);
+    });
     let _guard = tracing_subscriber::registry().with(Reads).set_default();
-    assert_eq!(send(&app, authenticated(EXAMPLE)).await.status, 200);
+    assert_eq!(send(&app, first()).await.status, 200);
     assert!(HEAD.lock().expect("no panic").is_none(), "no event was emitted");
 }
 
 async fn drop_after_a_moment(app: Router, request: Request) {
-    let patience = std::time::Duration::from_millis(20);
+    let patience = Duration::from_millis(20);
     tokio::time::timeout(patience, app.oneshot(request)).await.expect_err("no response");
 }
 
 #[tokio::test]
-async fn a_delivery_that_is_dropped_is_logged() {
-    async fn waits(_: UnsubscribeEvent) -> Received {
-        std::future::pending().await
+async fn a_delivery_without_a_response_is_logged() {
+    let waits = protected(async |_: UnsubscribeEvent| pending::<Received>().await);
+    // The client is gone before its body has been discarded.
+    let endless = Body::from_stream(futures_util::stream::pending::<Result<Vec<u8>, Infallible>>());
+    let lost = "ERROR Last attempt failed: the opt-out is lost unless it was stored.";
+    let dropped = "WARN Delivery dropped without a response.";
+    let log = Log::start();
+    for (app, request, expected) in [
+        (&waits, first(), format!("{dropped} outcome=abandoned credential=0 FIRST")),
+        (&waits, last(), format!("{lost} outcome=abandoned credential=0 LAST")),
+        (
+            &app(),
+            unauthenticated(endless),
+            "INFO Missing, invalid or duplicate credentials. outcome=unauthenticated \
+             code=unauthorized cause=absent"
+                .to_owned(),
+        ),
+    ] {
+        drop_after_a_moment(app.clone(), request).await;
+        assert_eq!(one(&log), expected);
     }
-    let app = protected(waits);
-    let log = Recorder::start();
-    for (number, level) in [(1, Level::WARN), (4, Level::ERROR)] {
-        drop_after_a_moment(app.clone(), authenticated(attempt(number, "/attempts_total", "4")))
-            .await;
-        let last = number == 4;
-        log.assert(
-            level,
-            &format!(
-                "attempt_number={number} credential=0 id=ID last_attempt={last} outcome=abandoned"
-            ),
-        );
-    }
-}
 
-#[tokio::test]
-async fn an_inner_service_that_fails_is_logged() {
+    // A panic, wherever it happens.
+    let in_the_check = app_with(WebhookAuth::new(SECRET).require(|_| panic!("in the app's check")));
+    let handler = async |_: UnsubscribeEvent| -> Received { panic!("in the handler") };
+    for app in [in_the_check, protected(handler)] {
+        tokio::spawn(app.oneshot(first())).await.expect_err("a panic");
+        let logged = one(&log);
+        assert!(logged.starts_with(&format!("{dropped} outcome=abandoned")), "{logged}");
+    }
+
     let broken = service_fn(async |_: Request| Err::<axum::response::Response, _>("gone"));
-    let log = Recorder::start();
-    let mut service = WebhookAuth::new(SECRET).layer(broken);
-    service.call(authenticated(EXAMPLE)).await.expect_err("gone");
-    log.assert(Level::ERROR, "credential=0 outcome=failed");
+    let error = WebhookAuth::new(SECRET).layer(broken).call(first()).await.expect_err("passed on");
+    assert_eq!(error, "gone");
+    assert_eq!(one(&log), "ERROR Delivery failed. outcome=failed credential=0");
 }
 
 #[tokio::test]
 async fn nested_layers_log_once() {
+    let query = Credential::query("key", "k3y").expect("usable");
     let inner = WebhookAuth::new("another").or(token(SECRET)).require(|head| {
         // `Authenticated` of the outer layer is there for the app's check.
         head.extensions.get::<Authenticated>().is_some() && !head.headers.contains_key("x-block")
     });
-    let app = app_with(inner)
-        .layer(WebhookAuth::from_credential(Credential::query("key", "k3y").expect("usable")));
-    let request = |secret: &str| {
-        let mut request = authenticated_by(&token(secret), EXAMPLE);
-        Credential::query("key", "k3y").expect("usable").apply_to(&mut request);
-        request
-    };
-    let log = Recorder::start();
-    send(&app, request(SECRET)).await;
-    log.assert(
-        Level::DEBUG,
-        "attempt_number=1 credential=1 id=ID last_attempt=false outcome=accepted status=200",
-    );
-    send(&app, authenticated(EXAMPLE)).await;
-    log.assert(Level::INFO, "cause=absent code=unauthorized outcome=unauthenticated status=401");
-    send(&app, request("a-guess")).await;
-    let fields = "cause=wrong code=unauthorized credential=0 outcome=unauthenticated status=401";
-    log.assert(Level::INFO, fields);
-    let mut blocked = request(SECRET);
-    blocked.headers_mut().insert("x-block", "1".parse().expect("a value"));
-    send(&app, blocked).await;
-    log.assert(Level::WARN, "code=forbidden credential=1 outcome=refused status=403");
+    let app = app_with(inner).layer(WebhookAuth::from_credential(query));
+    let both = || to("/webhooks/unsubscribe?key=k3y", first());
+    let refused =
+        "INFO Missing, invalid or duplicate credentials. outcome=unauthenticated status=401";
+    let log = Log::start();
+    for (request, expected) in [
+        (both(), "DEBUG Delivery accepted. outcome=accepted status=200 credential=1 FIRST"),
+        (first(), &*format!("{refused} code=unauthorized cause=absent")),
+        (
+            with(both(), "x-lox24-token", "a-guess"),
+            &*format!("{refused} code=unauthorized cause=wrong credential=0"),
+        ),
+        (
+            with(both(), "x-block", "1"),
+            "WARN Delivery refused. outcome=refused status=403 code=forbidden credential=1",
+        ),
+    ] {
+        assert_logs(&log, &app, request, expected).await;
+    }
 }
 
 #[tokio::test]
 async fn a_missing_layer_is_an_error_that_says_how_to_fix_it() {
     let open = Router::new().route(PATH, post(async |_: UnsubscribeEvent| Received));
-    let log = Recorder::start();
-    send(&open, authenticated(EXAMPLE)).await;
-    let logged = log.assert(Level::ERROR, "code=missing_layer outcome=misconfigured status=500");
-    assert!(logged.message().contains("Add .layer(WebhookAuth::new(secret)) to the route."));
-
     // Also if a layer in between loses `Authenticated` with a new request.
-    let forgets = service_fn(move |request: Request| {
-        let (head, body) = request.into_parts();
-        let mut bare = Request::new(body);
-        (*bare.method_mut(), *bare.uri_mut(), *bare.headers_mut()) =
-            (head.method, head.uri, head.headers);
-        open.clone().oneshot(bare)
+    let forgets = from_fn(async |mut request: Request, next: Next| {
+        request.extensions_mut().clear();
+        next.run(request).await
     });
-    let guarded = WebhookAuth::new(SECRET).layer(forgets);
-    let reply: Result<_, Infallible> = guarded.oneshot(authenticated(EXAMPLE)).await;
-    assert_eq!(reply.expect("a response").status(), 500);
-    log.assert(Level::ERROR, "code=missing_layer outcome=misconfigured status=500");
+    let guarded = open.clone().layer(forgets).layer(WebhookAuth::new(SECRET));
+    let log = Log::start();
+    for app in [open, guarded] {
+        assert_refused(&send(&app, first()).await, "missing_layer", None);
+        let logged = one(&log);
+        let (message, fields) = logged.split_once(" outcome=").expect("the outcome");
+        assert!(message.ends_with("Add .layer(WebhookAuth::new(secret)) to the route."));
+        assert!(message.starts_with("ERROR The route is not behind the WebhookAuth layer"));
+        assert_eq!(fields, "misconfigured status=500 code=missing_layer");
+    }
 }
 
 /// An integer may be a phone number that came in the wrong field.
 #[tokio::test]
 async fn a_phone_number_instead_of_an_attempt_is_not_logged() {
-    let log = Recorder::start();
-    for body in [
-        Fields::example().with("/attempt_number", "4911113333444").json(),
-        Fields::example().with("/attempt_number", "4911113333444").without("/data").json(),
-        Fields::example().with("/id", "\"4911113333444\"").json(),
-    ] {
-        send(&app_with(WebhookAuth::new(SECRET)), authenticated(body)).await;
-        let logged = log.one();
-        assert!(!format!("{logged:?}").contains("4911113333444"), "{logged:?}");
+    let log = Log::start();
+    let number = Fields::example().with("/attempt_number", DIGITS);
+    let id = Fields::example().with("/id", &format!("{DIGITS:?}"));
+    for fields in [number.clone(), number.without("/data"), id] {
+        send(&app(), authenticated(fields.json())).await;
+        let logged = one(&log);
+        assert!(!logged.contains(DIGITS), "{logged}");
     }
 }

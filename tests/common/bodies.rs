@@ -1,4 +1,4 @@
-//! Request bodies of unknown length.
+//! Request bodies of unknown length, and what is allocated for them.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
@@ -11,8 +11,10 @@ use std::{
     task::Poll,
 };
 
-use axum::body::{Body, Bytes};
+use allocation_counter::AllocationInfo;
 use futures_util::stream;
+
+use crate::common::prelude::*;
 
 /// What a body ends with.
 pub enum End {
@@ -53,4 +55,11 @@ pub fn untouchable() -> Body {
     Body::from_stream(stream::poll_fn(|_| -> Poll<Option<Result<Bytes, Infallible>>> {
         panic!("the body was polled")
     }))
+}
+
+/// What is allocated while a future runs, on a runtime of one thread that was made before.
+pub fn allocations_of(future: impl Future<Output = ()>) -> AllocationInfo {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    allocation_counter::measure(|| runtime.block_on(future))
 }

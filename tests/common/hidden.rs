@@ -12,7 +12,7 @@ use tower_http::trace::{
 };
 use tracing::{Level, subscriber::DefaultGuard};
 
-use crate::common::{EXAMPLE, Fields};
+use crate::common::prelude::*;
 
 pub const PHONE: &str = "+4911113333444";
 /// The digits alone: a number may come without its sign.
@@ -54,7 +54,7 @@ pub fn bad_bodies() -> Vec<String> {
 /// What a subscriber at TRACE writes about this thread.
 pub struct Log {
     file: Arc<File>,
-    guard: DefaultGuard,
+    _guard: DefaultGuard,
 }
 
 impl Log {
@@ -63,16 +63,19 @@ impl Log {
         let subscriber = tracing_subscriber::fmt()
             .with_max_level(Level::TRACE)
             .with_ansi(false)
+            .without_time()
             .with_writer(Arc::clone(&file))
             .finish();
-        Self { file, guard: tracing::subscriber::set_default(subscriber) }
+        Self { file, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
-    pub fn stop(self) -> String {
-        drop(self.guard);
+    /// What was written since the last call.
+    pub fn take(&self) -> String {
+        let mut file = self.file.as_ref();
         let mut log = String::new();
-        self.file.as_ref().rewind().expect("the file");
-        self.file.as_ref().read_to_string(&mut log).expect("UTF-8");
+        file.rewind().expect("the file");
+        file.read_to_string(&mut log).expect("UTF-8");
+        file.set_len(0).and_then(|()| file.rewind()).expect("the file");
         log
     }
 }

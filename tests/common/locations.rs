@@ -1,11 +1,7 @@
 //! Each location of the secret, and requests that hold any values there.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
-use axum::{body::Body, extract::Request};
-use http::HeaderValue;
-use unsubscribe_webhook::{ConfigError, Credential, WebhookAuth};
-
-use crate::common::unauthenticated;
+use crate::common::prelude::*;
 
 pub struct Location {
     pub credential: Credential,
@@ -21,17 +17,14 @@ pub fn locations() -> [Location; 5] {
         let credential = credential.expect("a usable secret");
         Location { credential, header, value }
     };
-    let [token, header] = ["token-s3cr3t", "header-s3cr3t"];
-    let [bearer, basic, query] = ["bearer-s3cr3t", "bG94MjQ6YmFzaWMtczNjcjN0", "query-s3cr3t"];
+    let [token, header] = ["token-s3cr3t", "! header  s3cr3t, ~"];
+    let [bearer, query] = ["b-._~+/Z9s3cr3t==", "query-s3cr3t"];
+    let basic = "bG94MjQ6cMOkOnMzY3IzdA=="; // lox24:pä:s3cr3t
     [
         location(Credential::token(token), Some(("x-lox24-token", "")), token),
         location(Credential::header("x-hook", header), Some(("x-hook", "")), header),
         location(Credential::bearer(bearer), Some(("authorization", "Bearer ")), bearer),
-        location(
-            Credential::basic("lox24", "basic-s3cr3t"),
-            Some(("authorization", "Basic ")),
-            basic,
-        ),
+        location(Credential::basic("lox24", "pä:s3cr3t"), Some(("authorization", "Basic ")), basic),
         location(Credential::query("key", query), None, query),
     ]
 }
@@ -47,23 +40,16 @@ impl Location {
 
     /// A delivery with these values in the location.
     pub fn request<const N: usize>(&self, values: [&str; N], body: impl Into<Body>) -> Request {
-        let mut request = unauthenticated(body);
-        for value in values {
-            self.add_to(&mut request, value);
-        }
-        request
+        values.iter().fold(unauthenticated(body), |request, value| self.add(request, value))
     }
 
-    /// Adds a value to those that are there.
-    pub fn add_to(&self, request: &mut Request, value: &str) {
-        if let Some((name, scheme)) = self.header {
-            let value = HeaderValue::from_bytes([scheme, value].concat().as_bytes());
-            request.headers_mut().append(name, value.expect("a header value"));
-        } else {
+    /// The same request with one more value in the location.
+    pub fn add(&self, request: Request, value: &str) -> Request {
+        let Some((name, scheme)) = self.header else {
             let separator = if request.uri().query().is_some() { '&' } else { '?' };
             let value: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
-            let uri = format!("{}{separator}key={value}", request.uri());
-            *request.uri_mut() = uri.parse().expect("a URI");
-        }
+            return to(&format!("{}{separator}key={value}", request.uri()), request);
+        };
+        with_headers(request, &[(name, &[scheme, value].concat())])
     }
 }

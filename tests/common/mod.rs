@@ -1,13 +1,37 @@
 //! Deliveries to send, bodies to vary, and asserts on whole responses.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test program uses a part of it"
+)]
 
-use std::{path::PathBuf, process::Command, sync::Once};
+use std::{fmt::Debug, path::PathBuf, process::Command, sync::Once};
 
-use axum::{
-    Router, body::Body, extract::Request, handler::Handler, response::Response, routing::post,
-};
-use tower::ServiceExt;
-use unsubscribe_webhook::{Credential, Received, Rejection, UnsubscribeEvent, WebhookAuth};
+use axum::{handler::Handler, response::Response};
+use prelude::*;
+
+/// What most test programs use.
+pub mod prelude {
+    pub use axum::{
+        Router,
+        body::{Body, Bytes},
+        extract::{DefaultBodyLimit, Request},
+        middleware::{Next, from_fn},
+        response::IntoResponse,
+        routing::{get, post},
+    };
+    pub use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, request::Parts};
+    pub use tower::{Layer, Service, ServiceExt, service_fn};
+    pub use unsubscribe_webhook::{
+        AdditionalData, Authenticated, Code, ConfigError, Credential, OptOut, Received, Rejection,
+        ServerError, UnsubscribeEvent, WebhookAuth,
+    };
+
+    pub use super::*;
+}
+
+pub type Decoded = Result<UnsubscribeEvent, Rejection>;
 
 pub const EXAMPLE: &str = include_str!("../../examples/event.json");
 pub const SECRET: &str = "correct-horse-7";
@@ -62,6 +86,13 @@ pub struct Reply {
     pub rejection: Option<Rejection>,
 }
 
+impl Reply {
+    /// The body that was refused, if its rejection contains it.
+    pub fn refused_body(&self) -> Option<&[u8]> {
+        self.rejection.as_ref()?.body().map(|body| &body[..])
+    }
+}
+
 pub async fn send(app: &Router, request: Request) -> Reply {
     let response = app.clone().oneshot(request).await.expect("a router does not fail");
     read(response).await
@@ -70,15 +101,13 @@ pub async fn send(app: &Router, request: Request) -> Reply {
 pub async fn read(response: Response) -> Reply {
     let (head, body) = response.into_parts();
     let body = axum::body::to_bytes(body, usize::MAX).await.expect("a body in memory");
-    let text = |value: &[u8]| String::from_utf8(value.to_vec()).expect("UTF-8");
+    let owned = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), value.to_str().expect("ASCII").to_owned())
+    };
     Reply {
         status: head.status.as_u16(),
-        headers: head
-            .headers
-            .iter()
-            .map(|(name, value)| (name.to_string(), text(value.as_bytes())))
-            .collect(),
-        body: text(&body),
+        headers: head.headers.iter().map(owned).collect(),
+        body: String::from_utf8(body.into()).expect("UTF-8"),
         rejection: head.extensions.get().cloned(),
     }
 }
@@ -158,19 +187,45 @@ pub fn assert_token_required(reply: &Reply) {
     assert_unauthorized(reply, &[r#"Token realm="webhook""#]);
 }
 
-/// The same request over HTTP/2, where the body of a refused one is left alone.
-pub fn over_http2(mut request: Request) -> Request {
-    *request.version_mut() = http::Version::HTTP_2;
+/// The same request with one value of a header.
+pub fn with<V>(mut request: Request, name: &'static str, value: V) -> Request
+where
+    V: TryInto<HeaderValue, Error: Debug>,
+{
+    request.headers_mut().insert(name, value.try_into().expect("a header value"));
+    request
+}
+
+/// The same request with more headers, of which it may have some already.
+pub fn with_headers(mut request: Request, headers: &[(&'static str, &str)]) -> Request {
+    for (name, value) in headers {
+        let value = HeaderValue::from_bytes(value.as_bytes()).expect("a header value");
+        request.headers_mut().append(*name, value);
+    }
+    request
+}
+
+/// The same request without a header.
+pub fn without(mut request: Request, name: &str) -> Request {
+    request.headers_mut().remove(name);
+    request
+}
+
+/// The same request to another URI.
+pub fn to(uri: &str, mut request: Request) -> Request {
+    *request.uri_mut() = uri.parse().expect("a URI");
+    request
+}
+
+/// The same request of another version. Over HTTP/2 the body of a refused one is left alone.
+pub fn over(version: Version, mut request: Request) -> Request {
+    *request.version_mut() = version;
     request
 }
 
 pub fn header<'a>(reply: &'a Reply, name: &str) -> Vec<&'a str> {
-    reply
-        .headers
-        .iter()
-        .filter(|(given, _)| given == name)
-        .map(|(_, value)| value.as_str())
-        .collect()
+    let values = reply.headers.iter().filter(|(given, _)| given == name);
+    values.map(|(_, value)| value.as_str()).collect()
 }
 
 /// A JSON body as a list of fields, each a pointer and a raw value, so that a test can write a value
@@ -180,28 +235,19 @@ pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
     /// The contract's example, with the optional fields that it leaves out.
-    pub const EXAMPLE: [(&str, &str); 17] = [
-        ("/id", r#""ef58b437-1319-4b0c-961b-17214cf1cf32""#),
-        ("/data/phone", r#""+4911113333444""#),
-        ("/data/user_id", "2"),
-        ("/data/created_at", "1757849748"),
-        ("/data/campaign_code", r#""3KCKb5nMD""#),
-        ("/data/additional_data/reason/id", "4"),
-        ("/data/additional_data/reason/label", r#""Es ist unverständlich""#),
-        ("/data/additional_data/additional_text", r#""zusätzlicher Benutzertext""#),
-        ("/data/short_link_code", r#""baaIou""#),
-        ("/data/unsubscribe_request_id", "59"),
-        ("/data/group_id", "123"),
-        ("/name", r#""phone.unsubscribe""#),
-        ("/created_at", "1757849748"),
-        ("/api_version", r#""2022-05-25""#),
-        ("/attempt_number", "1"),
-        ("/attempts_total", "4"),
-        ("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#),
-    ];
-
     pub fn example() -> Self {
-        Self(Self::EXAMPLE.map(|(pointer, raw)| (pointer.to_owned(), raw.to_owned())).into())
+        let (mut fields, mut object) = (Self(Vec::new()), String::new());
+        for line in EXAMPLE.lines() {
+            match line.trim().trim_end_matches(',').split_once(": ") {
+                Some((name, "{")) => object = format!("{object}/{}", name.trim_matches('"')),
+                Some((name, raw)) => {
+                    fields.0.push((format!("{object}/{}", name.trim_matches('"')), raw.to_owned()));
+                }
+                None => object.truncate(object.rfind('/').unwrap_or_default()),
+            }
+        }
+        let fields = fields.and("/data/group_id", "123");
+        fields.and("/notification_task_id", r#""3378de83-de66-4de8-9d29-2b10d41bb641""#)
     }
 
     /// Without a field or an object.
@@ -223,33 +269,27 @@ impl Fields {
     }
 
     pub fn json(&self) -> String {
-        let fields: Vec<_> = self.0.iter().map(|(at, raw)| (at.as_str(), raw.as_str())).collect();
-        object(&fields)
+        self.object("")
     }
-}
 
-/// The members in their order; those of one object stand together where its first one does.
-fn object(fields: &[(&str, &str)]) -> String {
-    let mut members: Vec<String> = Vec::new();
-    let mut written: Vec<&str> = Vec::new();
-    for (at, raw) in fields {
-        match at[1..].split_once('/') {
-            None => members.push(format!(r#""{}":{raw}"#, &at[1..])),
-            Some((name, _)) if written.contains(&name) => {}
-            Some((name, _)) => {
-                written.push(name);
-                let inner: Vec<_> = fields
-                    .iter()
-                    .filter_map(|(at, raw)| {
-                        let below = at.strip_prefix('/')?.strip_prefix(name)?;
-                        below.starts_with('/').then_some((below, *raw))
-                    })
-                    .collect();
-                members.push(format!(r#""{name}":{}"#, object(&inner)));
+    /// The members in their order; those of one object stand together where its first one does.
+    fn object(&self, above: &str) -> String {
+        let (mut members, mut objects) = (Vec::new(), Vec::new());
+        for (at, raw) in &self.0 {
+            let below = at.strip_prefix(above).and_then(|below| below.strip_prefix('/'));
+            match below.map(|below| below.split_once('/').unwrap_or((below, ""))) {
+                None => {}
+                Some((name, "")) => members.push(format!(r#""{name}":{raw}"#)),
+                Some((name, _)) if objects.contains(&name) => {}
+                Some((name, _)) => {
+                    objects.push(name);
+                    let object = self.object(&format!("{above}/{name}"));
+                    members.push(format!(r#""{name}":{object}"#));
+                }
             }
         }
+        format!("{{{}}}", members.join(","))
     }
-    format!("{{{}}}", members.join(","))
 }
 
 /// An example, built from its source as it is now: `cargo test` builds the examples beside the

@@ -1,6 +1,9 @@
 //! An example as a process, and requests to it over the network.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+#[path = "socket.rs"]
+mod socket;
+
 use std::{
     io::{self, BufRead, BufReader, Read},
     process::{Child, ChildStdout, Command, Stdio},
@@ -15,13 +18,10 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tempfile::TempDir;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
-use tower::{Service, service_fn};
+use tokio::{io::AsyncReadExt, time::timeout};
+use tower::{Service, ServiceExt, service_fn};
 
+pub use self::socket::{Client as Wire, PATIENCE};
 use crate::common::{Reply, SECRET, program, read};
 
 /// A running example, ended with the test.
@@ -51,11 +51,8 @@ impl Program {
         Self { child, stdout, greeting, address }
     }
 
-    pub async fn send(&self, mut request: Request) -> Reply {
-        let path = request.uri().path_and_query().expect("a path").clone();
-        *request.uri_mut() = format!("http://{}{path}", self.address).parse().expect("a URI");
-        let client: Client<_, Body> = Client::builder(TokioExecutor::new()).build_http();
-        let response = client.request(request).await.expect("an answer");
+    pub async fn send(&self, request: Request) -> Reply {
+        let response = self.app().oneshot(request).await.expect("an answer");
         read(response.map(Body::new)).await
     }
 
@@ -125,45 +122,15 @@ pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-/// Longer than any timeout under test: what takes as long hangs.
-pub const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A connection on which a test says what no client would.
-pub struct Wire(pub TcpStream);
-
 impl Wire {
     pub async fn open(host: &Program, text: impl AsRef<[u8]>) -> Self {
-        let mut wire = Self(TcpStream::connect(&host.address).await.expect("a connection"));
+        let mut wire = Self::connect(&host.address).await;
         wire.send(text).await;
         wire
     }
 
-    pub async fn send(&mut self, text: impl AsRef<[u8]>) {
-        self.0.write_all(text.as_ref()).await.expect("it is sent");
-    }
-
-    /// The next answer.
     pub async fn answer(&mut self) -> Reply {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("in time");
-            head.push(char::from(byte.expect("an answer")));
-        }
-        let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().and_then(|line| line.get(9..12)).expect("a status");
-        let headers: Vec<(String, String)> = lines
-            .map(|line| line.split_once(": ").expect("a header"))
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        let length = headers.iter().find(|(name, _)| name == "content-length").expect("a length");
-        let mut body = vec![0; length.1.parse().expect("a number")];
-        self.0.read_exact(&mut body).await.expect("a body");
-        Reply {
-            status: status.parse().expect("a number"),
-            headers,
-            body: String::from_utf8(body).expect("UTF-8"),
-            rejection: None,
-        }
+        self.reply().await
     }
 
     /// Asserts that the host closes the connection without another word.

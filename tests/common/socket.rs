@@ -3,18 +3,16 @@
 
 use std::{iter, net::SocketAddr, time::Duration};
 
-use axum::{Router, extract::Request};
-use http::{HeaderName, HeaderValue};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, ToSocketAddrs},
     time::timeout,
 };
 
-use crate::common::Reply;
+use crate::common::prelude::*;
 
-/// Far beyond what any response takes: a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than any response or timeout under test takes: a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub async fn serve(app: Router) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -43,10 +41,10 @@ pub fn chunked(request: &Request, body: &str) -> String {
     format!("{head}transfer-encoding: chunked\r\n\r\n{length:x}\r\n{body}\r\n")
 }
 
-pub struct Client(TcpStream);
+pub struct Client(pub TcpStream);
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub async fn connect(address: impl ToSocketAddrs) -> Self {
         Self(TcpStream::connect(address).await.expect("a connection"))
     }
 
@@ -64,15 +62,12 @@ impl Client {
         let first = self.line().await;
         let status = first.split(' ').nth(1).and_then(|status| status.parse().ok());
         let mut headers = Vec::new();
-        loop {
-            let line = self.line().await;
-            let Some((name, value)) = line.split_once(": ") else { break };
+        while let Some((name, value)) = self.line().await.split_once(": ") {
             headers.push((name.to_lowercase(), value.to_owned()));
         }
         let length = headers.iter().find(|(name, _)| name == "content-length");
-        let length = length
-            .and_then(|(_, length)| length.parse().ok())
-            .unwrap_or_else(|| panic!("no length: {first}"));
+        let length = length.and_then(|(_, length)| length.parse().ok());
+        let length = length.unwrap_or_else(|| panic!("no length: {first}"));
         let mut body = vec![0; length];
         let read = timeout(PATIENCE, self.0.read_exact(&mut body)).await;
         read.expect("in time").expect("the whole body");

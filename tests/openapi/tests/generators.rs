@@ -13,10 +13,7 @@ const PATH: &str = "/webhooks/unsubscribe";
 fn merge(app: &mut Value, webhook: &Value) {
     for part in ["/paths", "/components/schemas", "/components/securitySchemes"] {
         let members = webhook.pointer(part).and_then(Value::as_object).expect("an object");
-        let mut target = &mut *app;
-        for name in part[1..].split('/') {
-            target = &mut target[name];
-        }
+        let target = part[1..].split('/').fold(&mut *app, |target, name| &mut target[name]);
         for (name, member) in members {
             target[name] = member.clone();
         }
@@ -37,19 +34,15 @@ fn utoipa_6() {
     #[openapi(paths(healthy), info(title = "App"))]
     struct App;
 
-    let document = serde_json::to_value(App::openapi()).expect("JSON");
-    assert_merged(&document);
+    assert_merged(&serde_json::to_value(App::openapi()).expect("JSON"));
 }
 
 #[test]
 fn aide() {
-    let mut api = aide::openapi::OpenApi {
-        info: aide::openapi::Info { title: "App".to_owned(), ..Default::default() },
-        ..Default::default()
-    };
+    let mut api = aide::openapi::OpenApi::default();
+    "App".clone_into(&mut api.info.title);
     let _: axum::Router = ApiRouter::new().api_route("/health", get(health)).finish_api(&mut api);
-    let document = serde_json::to_value(&api).expect("JSON");
-    assert_merged(&document);
+    assert_merged(&serde_json::to_value(&api).expect("JSON"));
 }
 
 /// Asserts that the document is valid with the webhook in it, and says all that it said before.

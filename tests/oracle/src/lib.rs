@@ -63,12 +63,7 @@ pub struct Judgement {
 }
 
 /// An opt-out: the phone, and the account and the id if they can be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    phone: String,
-    user_id: Option<i64>,
-    id: Option<String>,
-}
+pub type Said = (String, Option<i64>, Option<String>);
 
 /// The schema, and layers in front of the extractor.
 #[derive(Debug)]
@@ -144,7 +139,7 @@ impl Oracle {
             _ => assert_verdict(&result, expected),
         }
         if let Err(rejection) = &result {
-            let is_of_account = |said: &&Said| said.user_id == Some(2);
+            let is_of_account = |(_, user_id, _): &&Said| *user_id == Some(2);
             assert_opt_out(rejection, expected.opt_out.as_ref().filter(is_of_account));
         }
     }
@@ -164,12 +159,10 @@ fn assert_verdict(result: &Result<UnsubscribeEvent, Rejection>, expected: &Judge
 }
 
 fn assert_opt_out(rejection: &Rejection, expected: Option<&Said>) {
-    let said = rejection.opt_out().map(|OptOut { phone, user_id, id, .. }| Said {
-        phone: phone.clone(),
-        user_id: *user_id,
-        id: id.map(|id| id.to_string()),
+    let said = rejection.opt_out().map(|OptOut { phone, user_id, id, .. }| {
+        (phone.clone(), *user_id, id.map(|id| id.to_string()))
     });
-    if said.is_some() || !expected.is_some_and(|said| is_unclear(&said.phone)) {
+    if said.is_some() || !expected.is_some_and(|(phone, ..)| is_unclear(phone)) {
         assert_eq!(said.as_ref(), expected, "the opt-out of {rejection}");
     }
 }
@@ -415,18 +408,13 @@ fn opt_out(text: &str, is_utf8: bool) -> Option<Said> {
         return None;
     }
     let is_number = |text: &&str| text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    let user_id = single(&data, "user_id").filter(is_number);
-    Some(Said {
-        phone,
-        user_id: user_id.and_then(|text| match Number::read(text) {
-            Number::Integer(integer) => Some(integer),
-            _ => None,
-        }),
-        id: single(&event, "id")
-            .and_then(json::string)
-            .filter(|id| is_uuid(id))
-            .map(|id| id.to_lowercase()),
-    })
+    let user_id = single(&data, "user_id").filter(is_number).map(Number::read);
+    let user_id = user_id.and_then(|number| match number {
+        Number::Integer(integer) => Some(integer),
+        _ => None,
+    });
+    let id = single(&event, "id").and_then(json::string).filter(|id| is_uuid(id));
+    Some((phone, user_id, id.map(|id| id.to_lowercase())))
 }
 
 fn is_uuid(text: &str) -> bool {

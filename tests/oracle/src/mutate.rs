@@ -1,10 +1,11 @@
 //! Mutations that keep JSON JSON, most of the time. libFuzzer's own, by bytes, break it nearly always.
 
 /// The contract's names, and others.
-const NAMES: &str = "id name api_version created_at attempt_total attempts_total attempt_number \
-    notification_task_id data phone user_id campaign_code additional_data reason label \
-    additional_text short_link_code unsubscribe_request_id group_id unknown \\ud800 \
-    $serde_json::private::RawValue $serde_json::private::Number";
+const NAMES: &str = concat!(
+    include_str!("../../../fuzz/seeds/decode/every-field.json"),
+    r#"{"unknown":0,"\ud800":0,"#,
+    r#""$serde_json::private::RawValue":0,"$serde_json::private::Number":0}"#,
+);
 
 /// Values at the edges of the contract's rules.
 const VALUES: &str = concat!(
@@ -45,8 +46,14 @@ impl Choices {
         all[self.below(all.len())]
     }
 
-    fn word<'a>(&mut self, words: &'a str) -> &'a str {
-        self.of(&words.split(' ').collect::<Vec<_>>())
+    fn name(&mut self) -> Vec<u8> {
+        let tokens = tokens(NAMES.as_bytes());
+        let names: Vec<usize> = (0..tokens.len()).filter(|at| is_name(&tokens, *at)).collect();
+        tokens[self.of(&names)].clone()
+    }
+
+    fn value(&mut self) -> &'static str {
+        self.of(&VALUES.split(' ').collect::<Vec<_>>())
     }
 }
 
@@ -93,12 +100,12 @@ fn change(tokens: &mut Vec<Vec<u8>>, choices: &mut Choices) {
     match choices.below(13) {
         0..=3 => {
             let value = if is_name { (at + 2).min(span.end)..span.end } else { span };
-            tokens.splice(value, [choices.word(VALUES).into()]);
+            tokens.splice(value, [choices.value().into()]);
         }
-        4 if is_name => tokens[at] = format!("\"{}\"", choices.word(NAMES)).into(),
+        4 if is_name => tokens[at] = choices.name(),
         5 => {
-            let member = format!("\"{}\":{}", choices.word(NAMES), choices.word(VALUES));
-            insert(tokens, vec![member.into()], choices);
+            let member = [&choices.name(), b":".as_slice(), choices.value().as_bytes()].concat();
+            insert(tokens, vec![member], choices);
         }
         6 | 7 if is_name => {
             // With one comma, if there is one.

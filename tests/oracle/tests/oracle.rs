@@ -12,6 +12,7 @@ use oracle::{
     Oracle,
     mutate::{self, Choices},
 };
+use unsubscribe_webhook::Code;
 
 const BASES: [&[u8]; 2] = [
     include_bytes!("../../../fuzz/seeds/decode/every-field.json"),
@@ -43,43 +44,32 @@ fn a_million_bodies() {
 fn compare(bodies: u64) {
     let first = env::var("ORACLE_SEED").map_or(20_220_525, |seed| seed.parse().expect("a number"));
     let oracle = Oracle::default();
-    let (mut faults, mut differences) = (BTreeMap::new(), BTreeMap::new());
-    let (mut accepted, mut opt_outs, mut differing) = (0_u64, 0_u64, 0_u64);
+    let (mut faults, mut differences) = (BTreeSet::new(), BTreeMap::new());
     for seed in first..first + bodies {
         let choices = &mut Choices::new(seed);
         let body = mutate::json(choices.of(&BASES), choices);
         let shown = OnPanic { seed, body: &body };
         let judgement = oracle.check(shown.body);
-        accepted += u64::from(judgement.faults.is_empty());
-        opt_outs += u64::from(!judgement.faults.is_empty() && judgement.opt_out.is_some());
-        if judgement.differs {
-            differing += 1;
-            for departure in judgement.departures {
-                *differences.entry(departure).or_insert(0_u64) += 1;
-            }
-        }
-        for fault in judgement.faults {
-            *faults.entry(fault).or_insert(0_u64) += 1;
+        faults.extend(judgement.faults);
+        for departure in judgement.departures.into_iter().filter(|_| judgement.differs) {
+            *differences.entry(departure).or_insert(0_u64) += 1;
         }
     }
-    println!("{bodies} bodies from seed {first}: {accepted} accepted, 0 disagreements");
-    println!("{opt_outs} of those refused have an opt-out");
-    println!("{differing} have another verdict by the schema alone: {differences:#?}");
-    for ((code, pointer), bodies) in &faults {
-        println!("{code:<16} {:<40} {bodies:>8}", pointer.as_deref().unwrap_or_default());
-    }
+    println!(
+        "of {bodies} bodies, these have another verdict by the schema alone: {differences:#?}"
+    );
 
     // Every departure, and every fault of every field, has occurred.
     assert_eq!(differences.len(), 7);
     let mut expected = BTreeSet::from([("not_json", None), ("other_event", Some("/name".into()))]);
     for (pointer, is_required) in oracle.fields() {
-        expected.insert(("invalid_field", Some(pointer.clone())));
-        expected.insert(("duplicate_field", Some(pointer.clone())));
+        expected.insert((Code::InvalidField.as_str(), Some(pointer.clone())));
+        expected.insert((Code::DuplicateField.as_str(), Some(pointer.clone())));
         if is_required {
-            expected.insert(("missing_field", Some(pointer)));
+            expected.insert((Code::MissingField.as_str(), Some(pointer)));
         }
     }
-    assert_eq!(faults.into_keys().collect::<BTreeSet<_>>(), expected);
+    assert_eq!(faults, expected);
 }
 
 struct OnPanic<'a> {
