@@ -72,6 +72,7 @@ use crate::{Credential, UnsubscribeEvent};
 /// event.attempt_number = Some(4);
 /// assert_eq!(event.is_last_attempt(), Some(true));
 /// ```
+#[expect(clippy::missing_panics_doc, reason = "the example is an event")]
 #[must_use]
 pub fn event() -> UnsubscribeEvent {
     let example = include_bytes!("../examples/event.json");
