@@ -791,9 +791,6 @@ async fn the_documentation_lists_every_probe() {
         for name in names {
             let listed = match name.split_once(':') {
                 None => format!("`{name}`"),
-                Some((kind, _)) if kind == Code::DuplicateField.as_str() => {
-                    "a duplicate field".into()
-                }
                 Some((kind, _)) => format!("`{kind}:…`"),
             };
             assert!(chapter.contains(&listed), "{listed}");
