@@ -6,8 +6,8 @@
 //! ```
 //!
 //! `--duplicate` shows whether an app stores a repeated event once, `--disconnect` that it gets one on
-//! a retry, `--corrupt` what it does with a body that it refuses, and `--report` records what became
-//! of each event, to compare it with what the app has stored.
+//! a retry, and `--report` records what became of each event, to compare it with what the app has
+//! stored.
 
 use std::{
     fmt,
@@ -15,14 +15,13 @@ use std::{
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     io::{self, BufWriter, Write},
     num::{NonZeroU32, NonZeroU64, NonZeroUsize},
-    process::ExitCode,
+    process::{ExitCode, exit},
     str::FromStr,
     sync::Once,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Uri};
@@ -49,7 +48,6 @@ Usage: deliver URL --token SECRET [OPTIONS]
   --rate N              how many to start per second (as fast as possible)
   --duplicate PERCENT   send an event again after it was acknowledged (0)
   --disconnect PERCENT  break the connection in the middle of attempt 1 (0)
-  --corrupt PERCENT     cut the JSON short, so that each attempt is refused (0)
   --reconnect           use a new connection for each attempt
   --backoff SECONDS     wait before the second attempt, then twice as long (1)
   --seed N              send what another run with this seed has sent
@@ -74,14 +72,10 @@ const RESPONSE_LIMIT: usize = 64 * 1024;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {
     match arguments() {
-        Ok(Some(arguments)) => {
+        Ok(arguments) => {
             let summary = deliver_all(arguments).await?;
             print!("{summary}");
             Ok(if summary.lost == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
-        Ok(None) => {
-            print!("{USAGE}");
-            Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
             eprintln!("deliver: {}\nTry --help.", without_values(&error));
@@ -147,20 +141,18 @@ struct Delivery {
     id: String,
     /// As it was sent last.
     event: Value,
-    /// The body instead, in base64, if it was cut short.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    corrupt: Option<String>,
     /// The number of the attempt that was acknowledged.
     acknowledged: Option<u32>,
     /// Whether it was sent again after that, and the number of the attempt that was acknowledged.
     duplicated: bool,
     duplicate_acknowledged: Option<u32>,
-    /// One for each attempt, those of the duplicate included.
-    answers: Vec<Answer>,
+    /// Those of the duplicate included.
+    #[serde(rename = "answers")]
+    attempts: Vec<Attempt>,
 }
 
 #[derive(Serialize)]
-struct Answer {
+struct Attempt {
     /// `None`: there was no response.
     status: Option<u16>,
     milliseconds: u128,
@@ -168,7 +160,7 @@ struct Answer {
     words: String,
 }
 
-impl Answer {
+impl Attempt {
     fn hint(&self) -> &'static str {
         match self.status {
             None => "is the app running at this address?",
@@ -187,9 +179,7 @@ impl Provider<'_> {
             sleep_until(self.start + Duration::from_secs(number) / rate.get()).await;
         }
         let (id, event) = new_event(number, &self.random);
-        let corrupt = self.random.happens("corrupt", number, self.options.corrupt);
-        let corrupt = corrupt.then(String::new);
-        let mut delivery = Delivery { id, event, corrupt, ..Delivery::default() };
+        let mut delivery = Delivery { id, event, ..Delivery::default() };
         delivery.acknowledged = self.attempt(&mut delivery, number, 1).await;
         if let Some(attempt) = delivery.acknowledged {
             delivery.duplicated = self.random.happens("duplicate", number, self.options.duplicate);
@@ -212,12 +202,7 @@ impl Provider<'_> {
             }
             // The id stays the same: it shows the app that this is the same event.
             delivery.event["attempt_number"] = json!(attempt);
-            let mut body = delivery.event.to_string().into_bytes();
-            if let Some(corrupt) = &mut delivery.corrupt {
-                // The request is whole, its JSON is not; and its id is still there.
-                body.truncate(body.len() - 16);
-                *corrupt = BASE64_STANDARD.encode(&body);
-            }
+            let body = delivery.event.to_string().into_bytes();
             let disconnects =
                 attempt == 1 && self.random.happens("disconnect", number, self.options.disconnect);
             let start = Instant::now();
@@ -225,14 +210,14 @@ impl Provider<'_> {
                 Ok((status, words)) => (Some(status), words),
                 Err(error) => (None, format!("{error:#}")),
             };
-            let answer = Answer { status, milliseconds: start.elapsed().as_millis(), words };
+            let sent = Attempt { status, milliseconds: start.elapsed().as_millis(), words };
             let is_acknowledged = matches!(status, Some(200..300));
             if !is_acknowledged && !disconnects {
                 static FIRST: Once = Once::new();
-                let report = || eprintln!("Not acknowledged: {} ({})", answer.words, answer.hint());
+                let report = || eprintln!("Not acknowledged: {} ({})", sent.words, sent.hint());
                 FIRST.call_once(|| self.bar.suspend(report));
             }
-            delivery.answers.push(answer);
+            delivery.attempts.push(sent);
             if is_acknowledged {
                 return Some(attempt);
             }
@@ -323,7 +308,7 @@ struct Summary {
 impl Summary {
     fn add(&mut self, delivery: &Delivery) {
         self.duplicates += u64::from(delivery.duplicated);
-        let slowest = delivery.answers.iter().map(|answer| answer.milliseconds).max();
+        let slowest = delivery.attempts.iter().map(|attempt| attempt.milliseconds).max();
         self.slowest = self.slowest.max(slowest.unwrap_or_default());
         let again = !delivery.duplicated || delivery.duplicate_acknowledged.is_some();
         if let Some(attempt) = delivery.acknowledged.filter(|_| again) {
@@ -334,7 +319,7 @@ impl Summary {
         self.lost += 1;
         if self.listed.len() < LISTED {
             let which = if delivery.duplicated { "the duplicate: " } else { "" };
-            let last = delivery.answers.last().map(|answer| &*answer.words).unwrap_or_default();
+            let last = delivery.attempts.last().map(|attempt| &*attempt.words).unwrap_or_default();
             self.listed.push(format!("{}  {which}{last}", delivery.id));
         }
     }
@@ -361,10 +346,9 @@ struct Options {
     count: Option<NonZeroU64>,
     concurrency: Option<NonZeroUsize>,
     rate: Option<NonZeroU32>,
-    /// In percent of the events, as the next two.
+    /// In percent of the events, as the next one.
     duplicate: f64,
     disconnect: f64,
-    corrupt: f64,
     reconnect: bool,
     /// In seconds.
     backoff: f64,
@@ -374,8 +358,7 @@ struct Options {
 
 type Arguments = (Uri, Credential, Options);
 
-/// `None` is a call for help.
-fn arguments() -> Result<Option<Arguments>, Error> {
+fn arguments() -> Result<Arguments, Error> {
     use lexopt::prelude::{Long, Short, Value, ValueExt};
 
     const COUNT: &str = "a whole number from 1";
@@ -400,7 +383,6 @@ fn arguments() -> Result<Option<Arguments>, Error> {
             Long("rate") => options.rate = Some(parse(&mut args, "--rate", COUNT)?),
             Long("duplicate") => options.duplicate = number(&mut args, "--duplicate", PERCENT)?,
             Long("disconnect") => options.disconnect = number(&mut args, "--disconnect", PERCENT)?,
-            Long("corrupt") => options.corrupt = number(&mut args, "--corrupt", PERCENT)?,
             Long("reconnect") => options.reconnect = true,
             Long("backoff") => options.backoff = number(&mut args, "--backoff", SECONDS)?,
             Long("seed") => options.seed = Some(parse(&mut args, "--seed", "a whole number")?),
@@ -410,13 +392,16 @@ fn arguments() -> Result<Option<Arguments>, Error> {
                     File::create(&path).map_err(|error| format!("--report {path:?}: {error}"));
                 options.report = Some(file?);
             }
-            Short('h') | Long("help") => return Ok(None),
+            Short('h') | Long("help") => {
+                print!("{USAGE}");
+                exit(0);
+            }
             other => return Err(other.unexpected()),
         }
     }
     let url = url.ok_or("the URL is missing")?;
     let credential = credential.ok_or("--token is missing")?;
-    Ok(Some((url, credential, options)))
+    Ok((url, credential, options))
 }
 
 /// The value of an option. An error does not contain it: it may be the secret.

@@ -13,12 +13,13 @@ use async_nats::{
     },
 };
 use percent_encoding::percent_decode_str;
-use postgres_host::process::{required, setting};
-use serde::{Deserialize, Serialize};
+use postgres_host::{
+    Refused,
+    process::{required, setting},
+};
 use serde_json::Deserializer;
 use tokio::time::{Instant, sleep, timeout};
 use unsubscribe_webhook::{Rejection, UnsubscribeEvent};
-use uuid::Uuid;
 
 /// In bytes. A refused body is published with its phone number, which may be most of the body: together
 /// they fit into NATS's default `max_payload` of 1 MiB.
@@ -36,34 +37,8 @@ const PARTITIONS: i64 = 16;
 /// The broker redelivers a message that a worker has not acknowledged in this time.
 const REDELIVERY: Duration = Duration::from_secs(30);
 
-/// What an instance knows of a refused body. In a message, the raw body follows its JSON.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct Refused {
-    pub(crate) code: String,
-    pub(crate) pointer: Option<String>,
-    /// Phone number, account and id of the event.
-    pub(crate) opt_out: Option<(String, Option<i64>, Option<Uuid>)>,
-}
-
-impl Refused {
-    fn new(rejection: &Rejection) -> Self {
-        let opt_out = rejection.opt_out();
-        Self {
-            code: rejection.code().to_string(),
-            pointer: rejection.pointer().map(str::to_owned),
-            opt_out: opt_out.map(|opt_out| (opt_out.phone.clone(), opt_out.user_id, opt_out.id)),
-        }
-    }
-
-    /// Splits a message into what is known of the body, and the body.
-    pub(crate) fn read(message: &[u8]) -> anyhow::Result<(Self, &[u8])> {
-        let mut json = Deserializer::from_slice(message).into_iter();
-        let refused = json.next().context("empty")??;
-        Ok((refused, &message[json.byte_offset()..]))
-    }
-}
-
-/// A handle on the stream; cheap to clone.
+/// A handle on the stream; cheap to clone. A method returns an error if the stream does not acknowledge in
+/// 1.5 seconds.
 ///
 /// Its subjects start with its name: `NAME.event.PARTITION.ACCOUNT` for the events of an account
 /// (`user_id`; the partition is `user_id` modulo 16), `NAME.refused` for authenticated bodies that were
@@ -76,10 +51,6 @@ pub struct Broker {
 
 impl Broker {
     /// From `NATS_URL`, `STREAM` and `STREAM_REPLICAS`.
-    ///
-    /// # Errors
-    ///
-    /// If a setting is missing or invalid; and as [`open`](Self::open).
     pub async fn from_env() -> anyhow::Result<Self> {
         let name = setting("STREAM")?.unwrap_or_else(|| "unsubscribe".to_owned());
         let replicas = setting("STREAM_REPLICAS")?.map_or(Ok(1), |number| number.parse());
@@ -87,12 +58,8 @@ impl Broker {
         Self::open(&required("NATS_URL")?, &name, replicas).await.context("NATS_URL")
     }
 
-    /// Connects, waiting for a broker that is starting, and creates the stream if it does not exist.
-    ///
-    /// # Errors
-    ///
-    /// If the broker is unavailable for 30 seconds, its `max_payload` is too small, or it has a stream
-    /// of this name that may drop messages.
+    /// Connects, waiting up to 30 seconds for a broker that is starting, and creates the stream if it does
+    /// not exist. A `max_payload` that is too small, or a stream that may drop messages, is an error.
     pub async fn open(url: &str, name: &str, replicas: usize) -> anyhow::Result<Self> {
         let client = connect(url).await?;
         let largest = client.server_info().max_payload;
@@ -133,10 +100,6 @@ impl Broker {
 
     /// Publishes an event. It is in the stream when this returns `Ok`; after an error it may be (the
     /// acknowledgement was lost) or may not.
-    ///
-    /// # Errors
-    ///
-    /// If the stream does not acknowledge it in 1.5 seconds.
     pub async fn publish(&self, event: &UnsubscribeEvent) -> anyhow::Result<()> {
         let account = event.data.user_id;
         let partition = account.rem_euclid(PARTITIONS);
@@ -144,13 +107,9 @@ impl Broker {
     }
 
     /// Publishes a refused body and its opt-out; nothing if the body was not read whole.
-    ///
-    /// # Errors
-    ///
-    /// If the stream does not acknowledge it in 1.5 seconds.
     pub async fn publish_refused(&self, rejection: &Rejection) -> anyhow::Result<()> {
         let Some(body) = rejection.body() else { return Ok(()) };
-        let mut message = serde_json::to_vec(&Refused::new(rejection))?;
+        let mut message = serde_json::to_vec(&Refused::from(rejection))?;
         message.extend_from_slice(body);
         self.send("refused".to_owned(), message).await
     }
@@ -167,11 +126,7 @@ impl Broker {
     }
 
     /// The durable consumer of a subject, or of the whole stream. Workers with the same `subject`
-    /// share its messages; different subjects must not overlap.
-    ///
-    /// # Errors
-    ///
-    /// If the broker is unavailable, or rejects the consumer because its subject overlaps another one.
+    /// share its messages; the broker rejects subjects that overlap.
     pub async fn consumer(&self, subject: Option<&str>) -> anyhow::Result<Consumer<pull::Config>> {
         let stream = self.context.get_stream(&self.name).await?;
         // The name of a consumer must not contain dots or wildcards.
@@ -188,6 +143,13 @@ impl Broker {
         };
         Ok(stream.get_or_create_consumer(&name, config).await?)
     }
+}
+
+/// Splits the message of a refused body into what is known of it, and the body.
+pub(crate) fn split_refused(message: &[u8]) -> anyhow::Result<(Refused, &[u8])> {
+    let mut json = Deserializer::from_slice(message).into_iter();
+    let refused = json.next().context("empty")??;
+    Ok((refused, &message[json.byte_offset()..]))
 }
 
 async fn connect(url: &str) -> anyhow::Result<Client> {

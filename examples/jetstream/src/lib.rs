@@ -4,6 +4,8 @@
 //! Copy the crate, and `postgres-host`, whose tables the workers write. `broker.rs` is the stream,
 //! `worker.rs` its consumer, `main.rs` and `bin/` are the two programs; the route is here.
 
+#![allow(clippy::missing_errors_doc, reason = "the types' docs say when a method fails")]
+
 mod broker;
 pub mod worker;
 

@@ -4,11 +4,11 @@ use std::{future::ready, time::Duration};
 
 use async_nats::jetstream::{AckKind, Message, consumer::pull};
 use futures_util::{FutureExt, StreamExt};
-use postgres_host::SuppressionList;
+use postgres_host::{Refused, SuppressionList};
 use tokio::time::sleep;
 use unsubscribe_webhook::UnsubscribeEvent;
 
-use crate::broker::{Broker, Refused};
+use crate::broker::{Broker, split_refused};
 
 /// Messages that are stored concurrently.
 const CONCURRENCY: usize = 10;
@@ -71,22 +71,16 @@ async fn handle(message: Message, list: &SuppressionList) {
 async fn store(message: &Message, list: &SuppressionList) -> anyhow::Result<()> {
     let payload = &message.payload;
     if message.subject.ends_with(".refused")
-        && let Ok((Refused { code, pointer, opt_out }, body)) = Refused::read(payload)
+        && let Ok((refused, body)) = split_refused(payload)
     {
-        let pointer = pointer.as_deref();
-        return match opt_out {
-            Some((phone, user_id, id)) => {
-                list.add_opt_out(&phone, user_id, id, body, &code, pointer).await
-            }
-            None => list.put_aside(body, &code, pointer).await,
-        };
+        return list.add_refused(body, &refused).await;
     }
     match UnsubscribeEvent::from_slice(payload) {
         Ok(event) => list.add(&event).await,
         // Of another publisher or version: a person must read it.
         Err(rejection) => {
             tracing::error!(subject = %message.subject, %rejection, "Message is not an event.");
-            list.put_aside(payload, rejection.code().as_str(), rejection.pointer()).await
+            list.add_refused(payload, &Refused::from(&rejection)).await
         }
     }
 }

@@ -5,24 +5,19 @@
 #[path = "../../postgres/tests/common/mod.rs"]
 mod common;
 
-use std::{
-    io::{BufRead, BufReader},
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use async_nats::{
     ConnectOptions, ServerAddr,
     jetstream::{self, stream},
 };
 use common::{
-    Database, Process, Proxy, SECRET, Wire, assert_received, assert_refused, command, failure,
-    new_event, server,
+    Database, Process, Proxy, Wire, assert_fails_without, assert_keeps_refused_bodies,
+    assert_received, assert_refused, assert_stores_one_dead_letter, failure, new_event, server,
+    start_before, until,
 };
 use futures_util::future::join_all;
-use http::Request;
 use serde_json::{Value, json};
-use sqlx::Executor;
 use tokio::{io::AsyncWriteExt, net::TcpListener, time::sleep};
 use uuid::Uuid;
 
@@ -45,9 +40,8 @@ impl Fleet {
 
     /// A proxy to NATS, for the processes that start from now on.
     async fn proxied(&mut self) -> Proxy {
-        let (credentials, server) = self.nats.split_once('@').unwrap();
-        let proxy = Proxy::start(server).await;
-        self.nats = format!("{credentials}@{}", proxy.address);
+        let (proxy, url) = Proxy::to(&self.nats).await;
+        self.nats = url;
         proxy
     }
 
@@ -78,20 +72,7 @@ impl Fleet {
 
     /// Waits until the workers have acknowledged every message.
     async fn drained(&self) {
-        let start = Instant::now();
-        while self.messages().await > 0 {
-            assert!(start.elapsed() < Duration::from_secs(20), "{}", self.messages().await);
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    /// The accounts that may not text a number.
-    async fn suppressed(&mut self, phone: &str) -> Vec<Option<i64>> {
-        sqlx::query_scalar("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
-            .bind(phone)
-            .fetch_all(&mut self.database.connection)
-            .await
-            .unwrap()
+        until("the stream is empty", async || self.messages().await == 0).await;
     }
 }
 
@@ -109,18 +90,7 @@ async fn four_instances_and_two_workers_store_each_event_once() {
     }
     fleet.drained().await;
 
-    assert_eq!(fleet.database.count("suppression").await, 50);
-    assert_eq!(fleet.database.count("dead_letter").await, 0);
-    let mut stored: Vec<Value> = sqlx::query_scalar::<_, String>("SELECT event FROM inbox")
-        .fetch_all(&mut fleet.database.connection)
-        .await
-        .unwrap()
-        .iter()
-        .map(|event| serde_json::from_str(event).unwrap())
-        .collect();
-    let position = |event: &Value| events.iter().position(|sent| sent == event);
-    stored.sort_by_key(position);
-    assert_eq!(stored, events);
+    fleet.database.assert_stored(&events).await;
 }
 
 #[tokio::test]
@@ -132,156 +102,35 @@ async fn the_app_passes_the_suite() {
     let suite = app.conformance().accounts([7]).body_limit(LARGEST_BODY);
     let list = async move |phone: &str| {
         fleet.drained().await;
-        !fleet.suppressed(phone).await.is_empty()
+        !fleet.database.accounts(phone).await.is_empty()
     };
     suite.suppressed(list).await.assert_passed();
 }
 
 #[tokio::test]
-async fn an_id_that_comes_again_with_another_number_is_another_opt_out() {
+async fn a_refused_body_is_stored_and_its_number_is_on_the_list() {
     let mut fleet = Fleet::new().await;
     let app = fleet.start(APP, &[]).await;
     let _worker = fleet.start(WORKER, &[]).await;
-    let mut event = new_event();
-    for phone in ["+4911100001", "+4911100002"] {
-        event["data"]["phone"] = json!(phone);
-        assert_received(&app.deliver(event.to_string()).await);
-    }
-    // An id does not hide an opt-out that is read from a refused body, either.
-    event["data"]["phone"] = json!("+4911100003");
-    event["data"]["additional_data"] = json!([]);
-    assert_refused(&app.deliver(event.to_string()).await, 400, "invalid_field");
-    fleet.drained().await;
-
-    for phone in ["+4911100001", "+4911100002", "+4911100003"] {
-        assert_eq!(fleet.suppressed(phone).await, [Some(2)], "{phone}");
-    }
-}
-
-/// The code of each refusal, the accounts that may not text its number, and what is wrong with the event.
-type Refusal = (&'static str, &'static [Option<i64>], fn(&mut Value));
-
-const REFUSALS: [Refusal; 12] = [
-    ("invalid_field", OWN, |event| event["data"]["additional_data"] = json!([])),
-    ("invalid_field", OWN, |event| event["data"]["additional_data"]["reason"] = Value::Null),
-    ("invalid_field", OWN, |event| event["data"]["additional_data"]["reason"]["id"] = json!(7)),
-    ("invalid_field", OWN, |event| event["attempts_total"] = json!(5)),
-    ("missing_field", OWN, |event| remove(&mut event["data"], "short_link_code")),
-    ("not_json", OWN, |event| event["data"]["additional_data"]["additional_text"] = json!(LATIN_1)),
-    ("content_type", OWN, |_| {}),
-    // Without an account that can be read, no account may text the number.
-    ("invalid_field", &[None], |event| event["data"]["user_id"] = json!("2")),
-    // Characters that must not end the message's JSON.
-    ("invalid_field", OWN, |event| {
-        event["data"]["phone"] = json!("\r\n\"}☎");
-        event["data"]["group_id"] = json!("");
-    }),
-    ("invalid_field", &[], |event| event["data"]["phone"] = json!(4_911_100_001_i64)),
-    ("missing_field", &[], |event| remove(event, "name")),
-    // `name` comes after `id`.
-    ("not_json", &[], |event| event["id"] = json!(CUT)),
-];
-const OWN: &[Option<i64>] = &[Some(2)];
-/// Stands for a byte that is not UTF-8.
-const LATIN_1: &str = "~";
-/// Stands for the end of a body.
-const CUT: &str = "|";
-
-fn remove(object: &mut Value, field: &str) {
-    object.as_object_mut().unwrap().remove(field).unwrap();
-}
-
-#[tokio::test]
-async fn a_refused_body_is_stored_and_its_number_is_on_the_list() {
-    let mut fleet = Fleet::new().await;
-    let client = fleet.start(APP, &[]).await;
-    // Another instance, for its log.
-    let mut app = command(APP, &fleet.settings());
-    let mut app = app.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(app.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.replace("Listening on  ", "").trim().to_owned() + "/webhooks/unsubscribe";
-    let mut sent = Vec::new();
-    for (code, accounts, change) in REFUSALS {
-        let mut event = new_event();
-        event["attempt_number"] = json!(4);
-        change(&mut event);
-        let json = event.to_string();
-        let body = json.split(CUT).next().unwrap().bytes();
-        let body: Vec<u8> = body.map(|byte| if byte == b'~' { 0xfc } else { byte }).collect();
-        let content_type = if code == "content_type" { "text/plain" } else { "application/json" };
-        let request = Request::post(&url)
-            .header("content-type", content_type)
-            .header("x-lox24-token", SECRET)
-            .body(body.clone().into());
-        assert_refused(&client.send(request.unwrap()).await, 400, code);
-        let phone = event["data"]["phone"].as_str().unwrap_or("4911100001").to_owned();
-        sent.push((phone, body, code, accounts));
-    }
-    app.kill().unwrap();
-    let log = String::from_utf8(app.wait_with_output().unwrap().stderr).unwrap();
-
-    let _worker = fleet.start(WORKER, &[]).await;
-    fleet.drained().await;
-
-    for (phone, body, code, accounts) in sent {
-        let stored: Vec<String> =
-            sqlx::query_scalar("SELECT code FROM dead_letter WHERE body = $1")
-                .bind(&body)
-                .fetch_all(&mut fleet.database.connection)
-                .await
-                .unwrap();
-        assert_eq!(stored, [code], "{phone}");
-        assert_eq!(fleet.suppressed(&phone).await, accounts, "{phone}: {code}");
-        assert!(!log.contains(&phone), "{phone}: {log}");
-    }
-    assert_eq!(fleet.database.count("suppression").await, 9);
-    assert_eq!(fleet.database.count("inbox").await, 0);
-    assert_eq!(log.matches("its opt-out is kept").count(), 9, "{log}");
-    assert_eq!(log.matches("the opt-out is lost").count(), 3, "{log}");
+    assert_keeps_refused_bodies(app, &mut fleet.database).await;
 }
 
 #[tokio::test]
 async fn four_attempts_of_a_refused_delivery_are_one_dead_letter() {
     let mut fleet = Fleet::new().await;
     let app = fleet.start(APP, &[("WEBHOOK_ACCOUNT", "2")]).await;
-    let mut event = new_event();
-    remove(&mut event["data"], "phone");
-    let mut foreign = new_event();
-    foreign["data"]["user_id"] = json!(3);
+    let _worker = fleet.start(WORKER, &[]).await;
+    assert_stores_one_dead_letter(&app, &mut fleet.database).await;
 
-    for attempt in 1..=4 {
-        event["attempt_number"] = json!(attempt);
-        foreign["attempt_number"] = json!(attempt);
-        assert_refused(&app.deliver(event.to_string()).await, 400, "missing_field");
-        assert_refused(&app.deliver(foreign.to_string()).await, 403, "foreign_account");
-        assert_refused(&app.deliver(&b"\xff\0"[..]).await, 400, "not_json");
-        assert_received(&app.deliver(r#"{"name":"sms.delivery"}"#).await);
-    }
     // Messages of another publisher.
     let client = fleet.client().await;
     for (subject, message) in [("event.2.2", "no event"), ("refused", "{}")] {
         let subject = format!("{}.{subject}", fleet.stream);
         client.publish(subject, message.into()).await.unwrap().await.unwrap();
     }
-
-    let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
-    let rows = "SELECT concat_ws(' ', code, pointer) FROM dead_letter ORDER BY code, pointer";
-    let rows: Vec<String> =
-        sqlx::query_scalar(rows).fetch_all(&mut fleet.database.connection).await.unwrap();
-    assert_eq!(
-        rows,
-        [
-            "foreign_account /data/user_id",
-            "missing_field /data/phone",
-            "missing_field /name",
-            "not_json",
-            "not_json"
-        ]
-    );
+    assert_eq!(fleet.database.count("dead_letter").await, 7);
     assert_eq!(fleet.database.count("inbox").await, 0);
-    assert_eq!(fleet.database.count("suppression").await, 0);
 }
 
 #[tokio::test]
@@ -300,26 +149,9 @@ async fn an_unavailable_broker_is_a_500_in_time() {
     let mut fleet = Fleet::new().await;
     let proxy = fleet.proxied().await;
     let app = fleet.start(APP, &[]).await;
-    let event = new_event().to_string();
 
-    for wire in [Wire::Cut, Wire::Silent] {
-        assert_received(&app.deliver(new_event().to_string()).await);
-        proxy.set(wire);
-        for response in join_all((0..20).map(|_| app.deliver(event.clone()))).await {
-            assert_refused(&response, 500, "server_error");
-        }
-        // A refused body that is not stored must be sent again, too.
-        assert_refused(&app.deliver("{").await, 500, "server_error");
-        proxy.set(Wire::Whole);
-        app.recovered().await;
-    }
-    // Connections that stay silent are replaced.
-    proxy.forget_connections();
-    assert_refused(&app.deliver(event.clone()).await, 500, "server_error");
-    app.recovered().await;
-    assert_received(&app.deliver(event).await);
+    assert_fails_without(&app, &proxy).await;
 
-    // Messages without an acknowledgement may be in the stream, but are stored once.
     let _worker = fleet.start(WORKER, &[]).await;
     fleet.drained().await;
     assert_eq!(fleet.database.count("inbox").await, 6);
@@ -348,7 +180,7 @@ async fn a_worker_waits_for_its_database_and_for_its_broker() {
     let mut fleet = Fleet::new().await;
     let app = fleet.start(APP, &[]).await;
     let broker = fleet.proxied().await;
-    let (database, url) = fleet.database.proxied().await;
+    let (database, url) = Proxy::to(&fleet.database.url).await;
     let _worker = fleet.start(WORKER, &[("DATABASE_URL", &url)]).await;
 
     let faults = [(&database, Wire::Cut), (&database, Wire::Silent), (&broker, Wire::Cut)];
@@ -414,13 +246,13 @@ async fn a_stopped_worker_completes_its_messages() {
     let mut fleet = Fleet::new().await;
     let app = fleet.start(APP, &[]).await;
     let worker = fleet.start(WORKER, &[]).await;
-    fleet.database.connection.execute("BEGIN; LOCK TABLE inbox").await.unwrap();
+    fleet.database.execute("BEGIN; LOCK TABLE inbox").await;
     assert_received(&app.deliver(new_event().to_string()).await);
     sleep(Duration::from_millis(200)).await;
 
     worker.terminate();
     sleep(Duration::from_millis(200)).await;
-    fleet.database.connection.execute("ROLLBACK").await.unwrap();
+    fleet.database.execute("ROLLBACK").await;
 
     assert_eq!(worker.exit_code().await, Some(0));
     assert_eq!(fleet.database.count("inbox").await, 1);
@@ -454,13 +286,8 @@ async fn the_largest_bodies_are_stored() {
 async fn an_existing_stream_that_may_drop_messages_is_refused() {
     type Change = fn(&mut stream::Config);
     let fleet = Fleet::new().await;
-    let good = stream::Config {
-        name: fleet.stream.clone(),
-        subjects: vec![format!("{}.event.*.*", fleet.stream), format!("{}.refused", fleet.stream)],
-        retention: stream::RetentionPolicy::WorkQueue,
-        discard: stream::DiscardPolicy::New,
-        ..stream::Config::default()
-    };
+    fleet.start(APP, &[]).await;
+    let (client, good) = (fleet.client().await, fleet.stream().await.cached_info().config.clone());
     let changes: [(Change, &str); 5] = [
         (|config| config.retention = stream::RetentionPolicy::Limits, "may drop messages"),
         (|config| config.discard = stream::DiscardPolicy::Old, "may drop messages"),
@@ -468,17 +295,14 @@ async fn an_existing_stream_that_may_drop_messages_is_refused() {
         (|config| config.max_age = Duration::from_secs(3600), "may drop messages"),
         (|config| config.subjects.truncate(1), "other replicas or subjects"),
     ];
-    let client = fleet.client().await;
     for (change, fault) in changes {
+        client.delete_stream(&fleet.stream).await.unwrap();
         let mut config = good.clone();
         change(&mut config);
         client.create_stream(config).await.unwrap();
         let text = failure(APP, &fleet.settings()).await;
         assert!(text.contains(fault), "{fault}: {text}");
-        client.delete_stream(&fleet.stream).await.unwrap();
     }
-    client.create_stream(good).await.unwrap();
-    fleet.start(APP, &[]).await;
 }
 
 #[tokio::test]
@@ -517,13 +341,6 @@ async fn a_wrong_password_is_an_error_at_once_and_not_printed() {
 async fn the_app_waits_for_a_broker_that_is_starting() {
     let mut fleet = Fleet::new().await;
     let proxy = fleet.proxied().await;
-    proxy.set(Wire::Cut);
-    let recovery = async {
-        sleep(Duration::from_secs(1)).await;
-        proxy.set(Wire::Whole);
-    };
-
-    let (app, ()) = tokio::join!(fleet.start(APP, &[]), recovery);
-
+    let app = start_before(&proxy, APP, &fleet.settings()).await;
     assert_received(&app.deliver(new_event().to_string()).await);
 }

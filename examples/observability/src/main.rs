@@ -43,10 +43,13 @@ async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Rece
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let metrics = PrometheusBuilder::new().install_recorder()?;
-    let colours = io::stderr().is_terminal();
+    let is_terminal = io::stderr().is_terminal();
     tracing_subscriber::registry()
         .with(
-            fmt::layer().with_writer(io::stderr).with_ansi(colours).with_filter(LevelFilter::INFO),
+            fmt::layer()
+                .with_writer(io::stderr)
+                .with_ansi(is_terminal)
+                .with_filter(LevelFilter::INFO),
         )
         .with(deliveries::deliveries(1))
         .init();

@@ -4,6 +4,8 @@
 //! `process.rs` what a process needs; the two routes are here. `bin/reconcile/` adds what
 //! only the provider's own list has.
 
+#![allow(clippy::missing_errors_doc, reason = "the types' docs say when a method fails")]
+
 mod list;
 pub mod process;
 
@@ -13,11 +15,9 @@ use axum::{
     routing::{get, post},
 };
 use serde::Serialize;
-use unsubscribe_webhook::{
-    Code, OptOut, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth,
-};
+use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
-pub use crate::list::SuppressionList;
+pub use crate::list::{Refused, SuppressionList};
 
 /// The webhook, and what a sending app asks. Each has a credential of its own: a sending app must
 /// not be able to forge an unsubscribe.
@@ -28,8 +28,8 @@ pub fn router(list: SuppressionList, provider: WebhookAuth, sender: WebhookAuth)
         .with_state(list)
 }
 
-/// 200 after the commit, and 500 if it cannot be had in time: then the provider tries again. What was refused is
-/// stored as well, and 400 or 403 all the same.
+/// Responds after the commit: 200 to an event, 400 or 403 to a refused body. Otherwise 500, and the provider
+/// sends it again.
 async fn unsubscribed(
     State(list): State<SuppressionList>,
     event: Result<UnsubscribeEvent, Rejection>,
@@ -43,19 +43,15 @@ async fn unsubscribed(
         Err(rejection) if rejection.code() == Code::OtherEvent => Ok(Received),
         Err(rejection) => {
             let Some(body) = rejection.body() else { return Err(rejection.into()) };
-            let (code, pointer) = (rejection.code().as_str(), rejection.pointer());
-            if let Some(OptOut { phone, user_id, id, .. }) = rejection.opt_out() {
-                list.add_opt_out(phone, *user_id, *id, body, code, pointer).await?;
-                return Err(rejection.kept().into());
-            }
-            // A person has to look at it, so the log reports a last attempt as lost.
-            list.put_aside(body, code, pointer).await?;
-            Err(rejection.into())
+            list.add_refused(body, &Refused::from(&rejection)).await?;
+            // Without an opt-out a person must read the body: the log reports a last attempt as lost.
+            let is_kept = rejection.opt_out().is_some();
+            Err(if is_kept { rejection.kept() } else { rejection }.into())
         }
     }
 }
 
-/// Whether an account may not text a number, in the provider's spelling of it (E.164).
+/// Whether an account may not text a number, as the provider writes it (E.164).
 async fn suppressed(
     State(list): State<SuppressionList>,
     Path(phone): Path<String>,

@@ -1,8 +1,9 @@
 //! The suppression list: three tables, one statement for each thing that happens to them.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use anyhow::{Context, ensure};
+use serde::{Deserialize, Serialize};
 use sqlx::{
     Connection, PgConnection, PgPool, Postgres, Row,
     pool::PoolConnection,
@@ -10,24 +11,54 @@ use sqlx::{
     query::Query,
 };
 use tokio::time::{sleep, timeout};
-use unsubscribe_webhook::UnsubscribeEvent;
+use unsubscribe_webhook::{Rejection, UnsubscribeEvent};
 use uuid::Uuid;
 
 use crate::process::{required, setting};
 
-/// How long a replica that starts waits for its database.
+/// Timeout for the database at start-up.
 const START: Duration = Duration::from_secs(30);
 
-// A database that cannot answer must cost the provider an attempt, not its patience. The bounds lie
-// inside each other, so that the log names the narrowest reason.
-/// For a connection from the pool.
+/// Timeout for a connection from the pool.
 const ACQUIRE: Duration = Duration::from_secs(1);
-/// For a statement, by the server: one that waits for a lock must not keep its connection busy.
+/// Timeout for a statement, by the server: one that waits for a lock must not keep its connection busy.
 const STATEMENT: Duration = Duration::from_secs(1);
-/// For both, whatever the network does.
+/// Timeout for both, whatever the network does: the provider gets its 500 before it gives up on the
+/// connection.
 const WORK: Duration = Duration::from_millis(1_500);
 
-/// A handle on the database; cheap to clone.
+/// What is known of a refused body; the number, account and id are those of its opt-out.
+#[derive(Serialize, Deserialize)]
+pub struct Refused {
+    code: String,
+    pointer: Option<String>,
+    phone: Option<String>,
+    user_id: Option<i64>,
+    id: Option<Uuid>,
+}
+
+impl From<&Rejection> for Refused {
+    fn from(rejection: &Rejection) -> Self {
+        let opt_out = rejection.opt_out();
+        Self {
+            code: rejection.code().to_string(),
+            pointer: rejection.pointer().map(str::to_owned),
+            phone: opt_out.map(|opt_out| opt_out.phone.clone()),
+            user_id: opt_out.and_then(|opt_out| opt_out.user_id),
+            id: opt_out.and_then(|opt_out| opt_out.id),
+        }
+    }
+}
+
+/// Without the phone number.
+impl fmt::Debug for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Refused").field("code", &self.code).finish_non_exhaustive()
+    }
+}
+
+/// A handle on the database; cheap to clone. A method returns an error if the database fails, or does not
+/// respond in 1.5 seconds.
 #[derive(Clone, Debug)]
 pub struct SuppressionList {
     pool: PgPool,
@@ -35,25 +66,17 @@ pub struct SuppressionList {
 
 impl SuppressionList {
     /// From `DATABASE_URL` and `POOL_SIZE`.
-    ///
-    /// # Errors
-    ///
-    /// If a setting is missing or wrong; and as [`open`](Self::open).
     pub async fn from_env() -> anyhow::Result<Self> {
         let connections = setting("POOL_SIZE")?.map_or(Ok(10), |number| number.parse());
-        let connections = connections.context("POOL_SIZE is no number")?;
+        let connections = connections.context("POOL_SIZE is not a number")?;
         Self::open(&required("DATABASE_URL")?, connections).await.context("DATABASE_URL")
     }
 
-    /// Connects, waiting for a database that is starting, and brings the tables up to date. Replicas
-    /// that start together wait for one another.
-    ///
-    /// # Errors
-    ///
-    /// If the URL is none, the database is not ready in 30 seconds, its encoding is not UTF-8, or it
-    /// is set to report commits before they are on the disk.
+    /// Connects, waiting up to 30 seconds for a database that is starting, and brings the tables up to date.
+    /// Replicas that start together wait for one another. A database whose encoding is not UTF-8, or that
+    /// reports commits before they are on the disk, is an error.
     pub async fn open(url: &str, connections: u32) -> anyhow::Result<Self> {
-        let options: PgConnectOptions = url.parse().context("no PostgreSQL URL")?;
+        let options: PgConnectOptions = url.parse().context("not a PostgreSQL URL")?;
         // Or each start would log that the migrations' own table exists.
         let options = options.options([("client_min_messages", "warning")]);
         timeout(START, prepare(&options)).await.context("the database is not ready in time")??;
@@ -67,10 +90,6 @@ impl SuppressionList {
 
     /// Stores an event and its opt-out, once however often it comes. It is on the disk when this
     /// returns `Ok`; after an error it may be (its confirmation was lost) or may not.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds.
     pub async fn add(&self, event: &UnsubscribeEvent) -> anyhow::Result<()> {
         // One statement is one transaction, in one round trip. For more of your own in it:
         // `pool.begin()`, and `commit()` before `Ok`. A repeated event changes nothing, so a number
@@ -93,47 +112,9 @@ impl SuppressionList {
         Ok(())
     }
 
-    /// Stores an authentic body that was refused as a dead letter, once however often it comes.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds.
-    pub async fn put_aside(
-        &self,
-        body: &[u8],
-        code: &str,
-        pointer: Option<&str>,
-    ) -> anyhow::Result<()> {
-        self.refused(body, code, pointer, None, None, None).await
-    }
-
-    /// Does what [`put_aside`](Self::put_aside) does, and in the same transaction adds the number that
-    /// can be read from the body, for its account or, without one, for every account.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds.
-    pub async fn add_opt_out(
-        &self,
-        phone: &str,
-        user_id: Option<i64>,
-        id: Option<Uuid>,
-        body: &[u8],
-        code: &str,
-        pointer: Option<&str>,
-    ) -> anyhow::Result<()> {
-        self.refused(body, code, pointer, Some(key(phone)), user_id, id).await
-    }
-
-    async fn refused(
-        &self,
-        body: &[u8],
-        code: &str,
-        pointer: Option<&str>,
-        phone: Option<String>,
-        user_id: Option<i64>,
-        id: Option<Uuid>,
-    ) -> anyhow::Result<()> {
+    /// Stores a refused body as a dead letter, once however often it comes, and in the same transaction
+    /// adds its number, if it can be read, for its account or, without one, for every account.
+    pub async fn add_refused(&self, body: &[u8], refused: &Refused) -> anyhow::Result<()> {
         let statement = sqlx::query(
             "WITH new AS (
                  INSERT INTO dead_letter (fingerprint, body, code, pointer)
@@ -147,20 +128,17 @@ impl SuppressionList {
         )
         .bind(without_attempt(body))
         .bind(body)
-        .bind(code)
-        .bind(pointer)
-        .bind(phone)
-        .bind(user_id)
-        .bind(id);
+        .bind(&refused.code)
+        .bind(&refused.pointer)
+        .bind(refused.phone.as_deref().map(key))
+        .bind(refused.user_id)
+        .bind(refused.id);
         self.run(statement).await?;
         Ok(())
     }
 
     /// The accounts that may not text a number, in ascending order; `None` at the end is every account.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds. Then do not text.
+    /// After an error, do not text.
     pub async fn accounts(&self, phone: &str) -> anyhow::Result<Vec<Option<i64>>> {
         let statement =
             sqlx::query("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
@@ -171,10 +149,6 @@ impl SuppressionList {
 
     /// Adds those of the provider's own list (numbers, and when each was added to it, in Unix seconds) that
     /// are missing for an account, and returns how many they were; with `dry_run`, it only counts them.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds.
     pub async fn add_missing(
         &self,
         entries: &[(String, Option<i64>)],
@@ -212,10 +186,6 @@ impl SuppressionList {
     }
 
     /// Whether an account has numbers on the list.
-    ///
-    /// # Errors
-    ///
-    /// If the database fails, or does not answer in 1.5 seconds.
     pub async fn has_numbers_of(&self, account: i64) -> anyhow::Result<bool> {
         let statement = sqlx::query("SELECT FROM suppression WHERE user_id = $1 LIMIT 1");
         Ok(!self.run(statement.bind(account)).await?.is_empty())
@@ -224,29 +194,19 @@ impl SuppressionList {
     async fn run(&self, statement: Query<'_, Postgres, PgArguments>) -> anyhow::Result<Vec<PgRow>> {
         let work = async {
             let mut connection = InUse(Some(self.pool.acquire().await?));
-            let rows = statement.fetch_all(connection.get()).await;
+            let rows = statement.fetch_all(connection.0.as_deref_mut().expect("it is there")).await;
             if matches!(rows, Ok(_) | Err(sqlx::Error::Database(_))) {
-                connection.give_back();
+                connection.0 = None; // back to the pool
             }
             rows
         };
-        Ok(timeout(WORK, work).await.context("no answer in time")??)
+        Ok(timeout(WORK, work).await.context("no response in time")??)
     }
 }
 
-/// A connection that is closed unless it is given back: where a statement was broken off nobody knows
-/// when its answer comes, and the pool would wait for it, on a silent network for many minutes.
+/// Closes a connection whose statement was interrupted: the pool would wait for its response, on a silent
+/// network for many minutes.
 struct InUse(Option<PoolConnection<Postgres>>);
-
-impl InUse {
-    fn get(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("it is given back once, at the end")
-    }
-
-    fn give_back(&mut self) {
-        self.0 = None;
-    }
-}
 
 impl Drop for InUse {
     fn drop(&mut self) {

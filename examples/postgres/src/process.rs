@@ -10,22 +10,18 @@ use axum::Router;
 use tokio::{net::TcpListener, signal};
 use unsubscribe_webhook::WebhookAuth;
 
-/// Logs to stderr: colours for a person, plain text for a file.
+/// Logs to stderr: colors on a terminal, plain text in a file.
 pub fn log() {
-    let colours = io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(colours).init();
+    let is_terminal = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(is_terminal).init();
 }
 
-/// Who may deliver: `WEBHOOK_SECRET`, and `WEBHOOK_ACCOUNT` if only one account is served.
-///
-/// # Errors
-///
-/// If the secret is missing or could never match, or the account is no integer.
+/// Accepts `WEBHOOK_SECRET`, and only events of `WEBHOOK_ACCOUNT` if that is set.
 pub fn provider() -> anyhow::Result<WebhookAuth> {
     let auth = WebhookAuth::try_new(required("WEBHOOK_SECRET")?).context("WEBHOOK_SECRET")?;
     Ok(match setting("WEBHOOK_ACCOUNT")? {
         Some(account) => {
-            auth.allow_accounts([account.parse().context("WEBHOOK_ACCOUNT is no integer")?])
+            auth.allow_accounts([account.parse().context("WEBHOOK_ACCOUNT is not an integer")?])
         }
         None => auth,
     })
@@ -33,10 +29,6 @@ pub fn provider() -> anyhow::Result<WebhookAuth> {
 
 /// Serves on `BIND_ADDR` until [`stopped`], and says where. On the open internet a server needs limits
 /// in time and number too: `hardened.rs` has them.
-///
-/// # Errors
-///
-/// If the address cannot be had.
 pub async fn serve(app: Router) -> anyhow::Result<()> {
     let address = setting("BIND_ADDR")?.unwrap_or_else(|| "127.0.0.1:3000".to_owned());
     let listener = TcpListener::bind(&address).await.with_context(|| address.clone())?;
@@ -46,25 +38,17 @@ pub async fn serve(app: Router) -> anyhow::Result<()> {
 }
 
 /// A setting from the environment. Without its value in the error: it may be a secret.
-///
-/// # Errors
-///
-/// If it is not UTF-8.
 pub fn setting(name: &str) -> anyhow::Result<Option<String>> {
     let value = env::var_os(name).map(|value| value.into_string().ok());
     value.map(|value| value.with_context(|| format!("{name} is not UTF-8"))).transpose()
 }
 
 /// A setting that must be there.
-///
-/// # Errors
-///
-/// If it is not set, or not UTF-8.
 pub fn required(name: &str) -> anyhow::Result<String> {
     setting(name)?.with_context(|| format!("{name} is not set"))
 }
 
-/// Ends with SIGINT (Ctrl-C) or SIGTERM; requests under way are answered first.
+/// Ends with SIGINT (Ctrl-C) or SIGTERM; requests under way are completed first.
 ///
 /// # Panics
 ///

@@ -1,11 +1,11 @@
-//! `reconcile` as a process, on a real PostgreSQL and a stand-in of the provider's API.
+//! `reconcile` as a process, with a real PostgreSQL and a stand-in for the provider's API.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use std::{
-    convert::Infallible,
+    future::ready,
     io::Error,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -21,9 +21,8 @@ use futures_util::stream;
 use http::{Request, StatusCode, header::LOCATION};
 use postgres_host::SuppressionList;
 use serde_json::{Value, json};
-use sqlx::{Executor, Row};
+use sqlx::Row;
 use tokio::net::TcpListener;
-use tower::service_fn;
 
 const RECONCILE: &str = env!("CARGO_BIN_EXE_reconcile");
 const KEY: &str = "4711:k3y-of-the-api";
@@ -47,37 +46,25 @@ async fn what_is_missing_is_added_from_all_pages() {
     });
     let provider = provider.await;
 
-    let output = database.reconcile(&provider, &[]).await;
+    let output = database.reconcile(&provider, &["--dry-run"]).await;
+    assert_eq!(output, (1, summary(6, 3, 3, 0), String::new()));
+    assert_eq!(database.count("suppression").await, 3);
 
-    assert_eq!(output.stdout, summary(6, 3, 3, 3));
-    assert_eq!((output.code, &*output.stderr), (1, ""));
-    assert_eq!(provider.paths().len(), 3);
+    let output = database.reconcile(&provider, &[]).await;
+    assert_eq!(output, (1, summary(6, 3, 3, 3), String::new()));
+    assert_eq!(provider.paths().len(), 6);
     let added = database.rows("source = 'provider_list'").await;
     let number = |phone: &str| (phone.to_owned(), Some(2), Some(1_700_000_000));
     assert_eq!(added, [number("+4911100003"), number("+4911100004"), number("+4911100005")]);
 
     // And is known from then on.
     let output = database.reconcile(&provider, &[]).await;
-    assert_eq!(output.stdout, summary(6, 6, 0, 0));
-    assert_eq!(output.code, 0);
-    assert_eq!(database.rows("true").await.len(), 6);
+    assert_eq!(output, (0, summary(6, 6, 0, 0), String::new()));
+    assert_eq!(database.count("suppression").await, 6);
 }
 
 #[tokio::test]
-async fn a_dry_run_changes_nothing() {
-    let mut database = database().await;
-    database.execute("INSERT INTO suppression (phone, user_id) VALUES ('+4911100001', 2)").await;
-    let provider = Provider::start(|_| page(&["+4911100001", "+4911100002"], 2, None)).await;
-
-    let output = database.reconcile(&provider, &["--dry-run"]).await;
-
-    assert_eq!(output.stdout, summary(2, 1, 1, 0));
-    assert_eq!((output.code, &*output.stderr), (1, ""));
-    assert_eq!(database.rows("true").await, [("+4911100001".to_owned(), Some(2), None)]);
-}
-
-#[tokio::test]
-async fn errors_in_the_middle_are_tried_again() {
+async fn temporary_errors_are_tried_again() {
     let database = database().await;
     let attempts = Mutex::new(0);
     let provider = Provider::start(move |path| {
@@ -93,127 +80,79 @@ async fn errors_in_the_middle_are_tried_again() {
                 let parts = [Ok(Bytes::from("{\"hydra:member\"")), Err(Error::other("broken"))];
                 Body::from_stream(stream::iter(parts)).into_response()
             }
+            3 => too_many_requests("3"),
             _ => page(&["+4911100002"], 2, None),
         }
     });
-    let provider = provider.await;
+    let (provider, start) = (provider.await, Instant::now());
 
-    let output = database.reconcile(&provider, &[]).await;
+    let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
 
-    assert_eq!((output.code, output.stdout), (1, summary(2, 0, 2, 2)));
-    assert!(
-        output.stderr.contains("503 Service Unavailable; trying again in 1 s"),
-        "{}",
-        output.stderr
-    );
-    assert_eq!(provider.paths().len(), 4);
-}
-
-#[tokio::test]
-async fn an_error_that_stays_is_a_failure_and_what_was_read_is_kept() {
-    let mut database = database().await;
-    let provider = Provider::start(|path| match path {
-        FIRST => page(&["+4911100001"], 2, Some("?page=2")),
-        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    });
-    let provider = provider.await;
-
-    let output = database.reconcile(&provider, &[]).await;
-
-    assert_eq!((output.code, output.stdout), (2, summary(1, 0, 1, 1)));
-    assert!(
-        output.stderr.contains("4 attempts failed, the last one with: 500"),
-        "{}",
-        output.stderr
-    );
-    assert_eq!(provider.paths().len(), 5);
-    assert_eq!(database.rows("true").await.len(), 1);
-}
-
-#[tokio::test]
-async fn retry_after_is_obeyed_within_bounds() {
-    let database = database().await;
-    let asked = Mutex::new(0);
-    let provider = Provider::start(move |_| {
-        let mut asked = asked.lock().unwrap();
-        *asked += 1;
-        match *asked {
-            1 => (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "3")]).into_response(),
-            _ => page(&[], 0, None),
-        }
-    });
-    let provider = provider.await;
-    let start = Instant::now();
-    assert_eq!(database.reconcile(&provider, &[]).await.code, 0);
-    assert!(start.elapsed() >= Duration::from_secs(3), "{:?}", start.elapsed());
-
-    let far = "Fri, 31 Dec 9999 23:59:59 GMT";
-    for wait in ["600", far] {
-        let blocked =
-            move |_: &str| (StatusCode::TOO_MANY_REQUESTS, [("retry-after", wait)]).into_response();
-        let provider = Provider::start(blocked).await;
-        let output = database.reconcile(&provider, &[]).await;
-        assert_eq!(output.code, 2);
-        assert!(
-            output.stderr.contains("429 Too Many Requests, to be tried again in"),
-            "{}",
-            output.stderr
-        );
-        assert_eq!(provider.paths().len(), 1);
+    assert_eq!((code, stdout), (1, summary(2, 0, 2, 2)));
+    for warning in ["503 Service Unavailable; trying again in 1 s", "Requests; trying again in 3 s"]
+    {
+        assert!(stderr.contains(warning), "{stderr}");
     }
+    assert!(start.elapsed() >= Duration::from_secs(6), "{:?}", start.elapsed());
+    assert_eq!(provider.paths().len(), 5);
+}
+
+fn too_many_requests(retry_after: &'static str) -> Response {
+    (StatusCode::TOO_MANY_REQUESTS, [("retry-after", retry_after)]).into_response()
+}
+
+const FAR: &str = "Fri, 31 Dec 9999 23:59:59 GMT";
+
+/// The error, how many numbers are read before, how many requests are sent, and the provider's responses.
+type Case = (&'static str, u64, usize, Box<dyn Fn(&str) -> Response + Send + Sync>);
+
+fn case(
+    error: &'static str,
+    read: u64,
+    requests: usize,
+    responses: impl Fn(&str) -> Response + Send + Sync + 'static,
+) -> Case {
+    (error, read, requests, Box::new(responses))
 }
 
 #[tokio::test]
-async fn what_cannot_get_better_is_not_tried_again() {
-    let database = database().await;
+async fn a_list_that_is_not_read_to_its_end_is_an_error() {
     let elsewhere = Provider::start(|_| page(&["+4911100001"], 1, None)).await;
     let target = format!("{}{FIRST}", elsewhere.url);
     let redirect = move |_: &str| (StatusCode::FOUND, [(LOCATION, target.clone())]).into_response();
-    let answers: [(Answer, &str); 5] = [
-        (Box::new(|_| StatusCode::UNAUTHORIZED.into_response()), "the response is 401"),
-        (Box::new(redirect), "the response is 302"),
-        (Box::new(|_| Json(json!(["+4911100001"])).into_response()), "not a Hydra collection"),
-        (Box::new(|_| "+4911100001".into_response()), "not a Hydra collection"),
-        (Box::new(|_| vec![b' '; 17 << 20].into_response()), "a page exceeds"),
+    let mut cases = vec![
+        case("the response is 401", 0, 1, |_| StatusCode::UNAUTHORIZED.into_response()),
+        case("the response is 302", 0, 1, redirect),
+        case("not a Hydra collection", 0, 1, |_| Json(json!(["+4911100001"])).into_response()),
+        case("not a Hydra collection", 0, 1, |_| "+4911100001".into_response()),
+        case("a page exceeds", 0, 1, |_| vec![b' '; 17 << 20].into_response()),
+        case("429 Too Many Requests, to be tried again", 0, 1, |_| too_many_requests("600")),
+        case("429 Too Many Requests, to be tried again", 0, 1, |_| too_many_requests(FAR)),
+        case("3 entries, of which 1 were read", 1, 1, |_| page(&["+4911100001"], 3, None)),
+        case("a loop", 1, 2, |path| match path {
+            FIRST => page(&["+4911100001"], 9, Some("?page=2")),
+            _ => page(&["+4911100002"], 9, Some(&format!("{FIRST}#again"))),
+        }),
+        case("4 attempts failed, the last one with: 500", 1, 5, |path| match path {
+            FIRST => page(&["+4911100001"], 2, Some("?page=2")),
+            _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }),
     ];
-    for (answer, words) in answers {
-        let provider = Provider::start(answer).await;
-        let output = database.reconcile(&provider, &[]).await;
-        assert_eq!((output.code, output.stdout), (2, summary(0, 0, 0, 0)), "{words}");
-        assert!(output.stderr.contains(words), "{words}: {}", output.stderr);
-        assert_eq!(provider.paths().len(), 1, "{words}");
-    }
-    assert_eq!(elsewhere.paths().len(), 0);
-}
-
-#[tokio::test]
-async fn a_loop_of_pages_ends() {
-    let database = database().await;
-    let provider = Provider::start(|path| match path {
-        FIRST => page(&["+4911100001"], 9, Some("?page=2")),
-        _ => page(&["+4911100002"], 9, Some(&format!("{FIRST}#again"))),
-    });
-    let provider = provider.await;
-
-    let output = database.reconcile(&provider, &[]).await;
-
-    assert_eq!((output.code, provider.paths().len()), (2, 2));
-    assert!(output.stderr.contains("a loop"), "{}", output.stderr);
-}
-
-#[tokio::test]
-async fn the_key_stays_on_its_origin() {
-    let database = database().await;
-    let elsewhere = Provider::start(|_| page(&[], 0, None)).await;
-    let address = elsewhere.url.strip_prefix("http:").unwrap();
+    // The key stays on its origin.
     let localhost = elsewhere.url.replace("127.0.0.1", "localhost");
-    for next in [&elsewhere.url, address, &localhost, "https://api.lox24.eu/blocked_numbers?page=2"]
-    {
-        let next = next.to_owned();
-        let provider = Provider::start(move |_| page(&["+4911100001"], 2, Some(&next))).await;
-        let output = database.reconcile(&provider, &[]).await;
-        assert_eq!(output.code, 2);
-        assert!(output.stderr.contains("another origin"), "{}", output.stderr);
+    let network_path = elsewhere.url.replace("http:", "");
+    let provider = "https://api.lox24.eu/blocked_numbers?page=2".to_owned();
+    for next in [elsewhere.url.clone(), network_path, localhost, provider] {
+        let responses = move |_: &str| page(&["+4911100001"], 2, Some(&next));
+        cases.push(case("another origin", 0, 1, responses));
+    }
+    for (error, read, requests, responses) in cases {
+        let (mut database, provider) = (database().await, Provider::start(responses).await);
+        let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
+        assert_eq!((code, stdout), (2, summary(read, 0, read, read)), "{error}");
+        assert!(stderr.contains(error), "{error}: {stderr}");
+        assert_eq!(provider.paths().len(), requests, "{error}");
+        assert_eq!(database.count("suppression").await.unsigned_abs(), read, "{error}");
     }
     assert_eq!(elsewhere.paths().len(), 0);
 }
@@ -224,16 +163,9 @@ async fn entries_in_another_format_are_counted_and_hide_no_other() {
     let provider = Provider::start(|_| {
         let entry = |number: Value, added_at: Value| json!({"number": number, "type": 2, "added_at": added_at});
         let at = json!(1_700_000_000);
-        let wrong = [
-            "4911100001",
-            "+49111x",
-            "+491",
-            "+491110000111100001111",
-            "",
-            "+4911100001\n",
-            "+４９１１１",
-        ];
-        let wrong = wrong.map(|number| entry(json!(number), at.clone()));
+        let wrong = ["4911100001", "+49111x", "+491", "", "+4911100001\n", "+４９１１１"];
+        let long = "+491110000111100001111";
+        let wrong = wrong.into_iter().chain([long]).map(|number| entry(json!(number), at.clone()));
         let no_text =
             [entry(json!(4_911_100_001_i64), at.clone()), json!({"type": 2}), json!("+4911100001")];
         // A wrong time costs no number.
@@ -244,40 +176,29 @@ async fn entries_in_another_format_are_counted_and_hide_no_other() {
     });
     let provider = provider.await;
 
-    let output = database.reconcile(&provider, &[]).await;
+    let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
 
-    assert_eq!((output.code, output.stdout), (2, summary(15, 0, 5, 5)));
-    assert!(output.stderr.contains("10 of its entries have no number"), "{}", output.stderr);
+    assert_eq!((code, stdout), (2, summary(15, 0, 5, 5)));
+    assert!(stderr.contains("10 entries of the provider's list have no number"), "{stderr}");
     let times: Vec<_> = database.rows("true").await.into_iter().map(|row| row.2).collect();
     assert_eq!(times, [None, None, None, None, Some(1_700_000_000)]);
 }
 
 #[tokio::test]
-async fn an_empty_list_is_no_success_when_ours_is_not() {
+async fn an_empty_list_is_an_error_when_ours_is_not() {
     let mut database = database().await;
     let provider = Provider::start(|_| page(&[], 0, None)).await;
-    assert_eq!(database.reconcile(&provider, &[]).await.code, 0);
+    assert_eq!(database.reconcile(&provider, &[]).await.0, 0);
 
     database.execute("INSERT INTO suppression (phone, user_id) VALUES ('+4911100001', 2)").await;
-    let output = database.reconcile(&provider, &[]).await;
+    let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
 
-    assert_eq!((output.code, output.stdout), (2, summary(0, 0, 0, 0)));
-    assert!(output.stderr.contains("it is empty, and ours is not"), "{}", output.stderr);
+    assert_eq!((code, stdout), (2, summary(0, 0, 0, 0)));
+    assert!(stderr.contains("is empty, and ours is not"), "{stderr}");
 }
 
 #[tokio::test]
-async fn a_list_that_says_to_be_longer_is_reported() {
-    let database = database().await;
-    let provider = Provider::start(|_| page(&["+4911100001"], 3, None)).await;
-
-    let output = database.reconcile(&provider, &[]).await;
-
-    assert_eq!((output.code, output.stdout), (2, summary(1, 0, 1, 1)));
-    assert!(output.stderr.contains("it has 3 entries, of which 1 were read"), "{}", output.stderr);
-}
-
-#[tokio::test]
-async fn numbers_that_the_customer_blocked_are_an_option() {
+async fn numbers_that_the_customer_blocked_are_not_added() {
     let database = database().await;
     // Whatever the query says.
     let provider = Provider::start(|_| {
@@ -288,11 +209,7 @@ async fn numbers_that_the_customer_blocked_are_an_option() {
         ]);
         Json(json!({"hydra:totalItems": 3, "hydra:member": members})).into_response()
     });
-    let provider = provider.await;
-
-    assert_eq!(database.reconcile(&provider, &[]).await.stdout, summary(3, 0, 2, 2));
-    assert_eq!(database.reconcile(&provider, &["--all-types"]).await.stdout, summary(3, 2, 1, 1));
-    assert_eq!(provider.paths(), [FIRST, "/blocked_numbers"]);
+    assert_eq!(database.reconcile(&provider.await, &[]).await.1, summary(3, 0, 2, 2));
 }
 
 #[tokio::test]
@@ -314,21 +231,19 @@ async fn wrong_settings_are_named_and_the_key_is_not_sent() {
         ("WEBHOOK_ACCOUNT", "k3y-of-the-api", "WEBHOOK_ACCOUNT is not an integer"),
         ("HTTP_PROXY", "http://127.0.0.1:1", ""),
     ] {
-        let output = database.reconcile_with(url, &[(name, value)], &[]).await;
-        assert!(output.stderr.contains(words), "{words}: {}", output.stderr);
+        let (code, _, stderr) = database.reconcile_with(url, &[(name, value)], &[]).await;
+        assert!(stderr.contains(words), "{words}: {stderr}");
         // Only the last one: to this machine there is no proxy.
-        assert_eq!(output.code, if words.is_empty() { 0 } else { 2 }, "{words}");
+        assert_eq!(code, if words.is_empty() { 0 } else { 2 }, "{words}");
         assert_eq!(provider.paths().len(), usize::from(words.is_empty()), "{words}");
     }
     for argument in [KEY, &format!("--dry-run={KEY}"), &format!("--key={KEY}"), &format!("--{KEY}")]
     {
         let output = database.reconcile(&provider, &[argument]).await;
-        assert_eq!(
-            (output.code, &*output.stderr),
-            (2, "reconcile: unknown arguments: see --help\n")
-        );
+        let error = "reconcile: unknown arguments: see --help\n";
+        assert_eq!(output, (2, String::new(), error.to_owned()));
     }
-    assert_eq!(database.reconcile(&provider, &["--help"]).await.code, 0);
+    assert_eq!(database.reconcile(&provider, &["--help"]).await.0, 0);
 }
 
 /// A list of this test's own, without rows.
@@ -338,19 +253,10 @@ async fn database() -> Database {
     database
 }
 
-type Answer = Box<dyn Fn(&str) -> Response + Send + Sync>;
-
-struct Output {
-    code: i32,
-    stdout: String,
-    stderr: String,
-}
+/// The exit code, stdout and stderr.
+type Output = (i32, String, String);
 
 impl Database {
-    async fn execute(&mut self, statement: &str) {
-        self.connection.execute(statement).await.unwrap();
-    }
-
     /// Number, account and the provider's time of rows of the list.
     async fn rows(&mut self, condition: &str) -> Vec<(String, Option<i64>, Option<i64>)> {
         let query = format!(
@@ -365,7 +271,7 @@ impl Database {
         self.reconcile_with(&provider.url, &[], arguments).await
     }
 
-    /// What it does, which is never to print a number or the key.
+    /// Asserts that neither a number nor the key is printed.
     async fn reconcile_with(
         &self,
         url: &str,
@@ -382,15 +288,12 @@ impl Database {
         let mut command = command(RECONCILE, &all);
         command.args(arguments);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let output = Output {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        };
-        for text in [&output.stdout, &output.stderr] {
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        for text in [&stdout, &stderr] {
             assert!(!text.contains("k3y") && !text.contains("11100"), "{text}");
         }
-        output
+        (output.status.code().unwrap(), stdout, stderr)
     }
 }
 
@@ -398,30 +301,28 @@ fn summary(read: u64, known: u64, missing: u64, added: u64) -> String {
     format!("read     {read}\nknown    {known}\nmissing  {missing}\nadded    {added}\n")
 }
 
-/// A stand-in of the provider's API.
+/// A stand-in for the provider's API.
 struct Provider {
     url: String,
     paths: Arc<Mutex<Vec<String>>>,
 }
 
 impl Provider {
-    /// Answers by path and query, to whoever has the key.
-    async fn start(answer: impl Fn(&str) -> Response + Send + Sync + 'static) -> Self {
+    /// Responds by path and query, to requests that have the key.
+    async fn start(responses: impl Fn(&str) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let paths = Arc::new(Mutex::new(Vec::new()));
-        let (asked, answer) = (paths.clone(), Arc::new(answer));
-        let api = service_fn(move |request: Request<Body>| {
+        let (requested, responses) = (paths.clone(), Arc::new(responses));
+        let api = move |request: Request<Body>| {
             let path = request.uri().to_string();
             let authorized = request.headers()["x-lox24-auth-token"] == KEY;
-            asked.lock().unwrap().push(path.clone());
-            let answer = answer.clone();
-            async move {
-                let forbidden = StatusCode::FORBIDDEN.into_response();
-                Ok::<_, Infallible>(if authorized { answer(&path) } else { forbidden })
-            }
-        });
-        let server = axum::serve(listener, Router::new().fallback_service(api));
+            let forbidden = || StatusCode::FORBIDDEN.into_response();
+            let response = if authorized { responses(&path) } else { forbidden() };
+            requested.lock().unwrap().push(path);
+            ready(response)
+        };
+        let server = axum::serve(listener, Router::new().fallback(api));
         tokio::spawn(server.into_future());
         Self { url, paths }
     }

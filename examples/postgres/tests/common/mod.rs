@@ -1,37 +1,28 @@
-//! Real servers, processes of the hosts, and a network that breaks. The servers are those of
+//! Real servers, processes of the apps, and a network that breaks. The servers are those of
 //! `scripts/services run -- cargo test -p postgres-host -p jetstream-host`.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+mod process;
+
 use std::{
-    env,
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
+    env, future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use axum::body::Body;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use futures_util::future::join_all;
+use http::Request;
 use serde_json::{Value, json};
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::watch,
-};
-use tower::{Service, service_fn};
-use unsubscribe_webhook::{
-    Credential,
-    testing::{Conformance, conformance},
+    sync::{Notify, watch},
+    time::sleep,
 };
 use uuid::Uuid;
 
-pub const SECRET: &str = "correct-horse-7";
-pub const LOOKUP_SECRET: &str = "battery-staple-9";
+pub use process::*;
 
 /// A server's URL.
 pub fn server(name: &str) -> String {
@@ -66,13 +57,8 @@ impl Database {
         Self { url, connection }
     }
 
-    /// The URL by which the database is reached through a proxy.
-    pub async fn proxied(&self) -> (Proxy, String) {
-        let (credentials, rest) = self.url.split_once('@').expect("a URL with a password");
-        let (server, name) = rest.split_once('/').expect("a URL with a database");
-        let proxy = Proxy::start(server).await;
-        let url = format!("{credentials}@{}/{name}", proxy.address);
-        (proxy, url)
+    pub async fn execute(&mut self, statement: &str) {
+        self.connection.execute(statement).await.expect("a statement");
     }
 
     pub async fn count(&mut self, rows: &str) -> i64 {
@@ -82,157 +68,44 @@ impl Database {
 
     /// Waits until there are so many rows.
     pub async fn wait_for(&mut self, rows: &str, count: i64) {
-        let start = Instant::now();
-        while self.count(rows).await != count {
-            let now = self.count(rows).await;
-            assert!(start.elapsed() < Duration::from_secs(20), "{rows}: {now}, not {count}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        until(rows, async || self.count(rows).await == count).await;
+    }
+
+    /// A column of text.
+    pub async fn texts(&mut self, query: &str) -> Vec<String> {
+        sqlx::query_scalar(query).fetch_all(&mut self.connection).await.expect("a column of text")
+    }
+
+    /// The accounts that may not text a number; `None` is every account.
+    pub async fn accounts(&mut self, phone: &str) -> Vec<Option<i64>> {
+        sqlx::query_scalar("SELECT user_id FROM suppression WHERE phone = $1 ORDER BY user_id")
+            .bind(phone)
+            .fetch_all(&mut self.connection)
+            .await
+            .expect("accounts")
+    }
+
+    /// Asserts that these events are stored, and nothing else.
+    pub async fn assert_stored(&mut self, events: &[Value]) {
+        let query = "SELECT event FROM inbox JOIN suppression USING (event_id, phone, user_id)";
+        let stored = self.texts(query).await;
+        let mut stored: Vec<Value> =
+            stored.iter().map(|event| serde_json::from_str(event).expect("JSON")).collect();
+        stored.sort_by_key(|event| events.iter().position(|sent| sent == event));
+        assert_eq!(stored, events);
+        let count = i64::try_from(events.len()).expect("a few");
+        for (table, count) in [("inbox", count), ("suppression", count), ("dead_letter", 0)] {
+            assert_eq!(self.count(table).await, count, "{table}");
         }
     }
 }
 
-/// A process of the crate under test; it ends with the test.
-pub struct Process {
-    child: Child,
-    url: String,
-    client: Client<HttpConnector, Full<bytes::Bytes>>,
-}
-
-pub struct Answer {
-    pub status: u16,
-    pub body: String,
-    pub took: Duration,
-}
-
-impl Process {
-    /// Starts a program and waits until it says that it is ready.
-    pub async fn start(program: &str, settings: &[(&str, &str)]) -> Self {
-        let mut command = command(program, settings);
-        // Its log is full of what the tests do to it.
-        let mut child =
-            command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a process");
-        let stdout = child.stdout.take().expect("its output");
-        let line = tokio::task::spawn_blocking(|| {
-            BufReader::new(stdout).lines().next().expect("a line").expect("text")
-        });
-        let line = line.await.expect("a program that starts");
-        let base = line.strip_prefix("Listening on  ").unwrap_or_default();
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { child, url: format!("{base}/webhooks/unsubscribe"), client }
-    }
-
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Tells it to stop, as a supervisor does.
-    pub fn terminate(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").arg(id).status().expect("kill").success());
-    }
-
-    pub fn kill(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("an end");
-    }
-
-    /// Waits for its end.
-    pub async fn exit_code(mut self) -> Option<i32> {
-        let end = tokio::task::spawn_blocking(move || self.child.wait());
-        end.await.expect("no panic").expect("an end").code()
-    }
-
-    pub async fn deliver(&self, body: impl Into<bytes::Bytes>) -> Answer {
-        let request = Request::post(&self.url)
-            .header("content-type", "application/json")
-            .header("x-lox24-token", SECRET)
-            .body(Full::new(body.into()));
-        self.send(request.expect("a request")).await
-    }
-
-    /// The suite that tries the whole host, with a connection for each request.
-    pub fn conformance(
-        &self,
-    ) -> Conformance<impl Service<Request<Body>, Response = Response<Body>> + Clone + 'static> {
-        let client: Client<_, Body> =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-        let app = service_fn(move |request| {
-            let answer = client.request(request);
-            async { answer.await.map(|answer| answer.map(Body::new)) }
-        });
-        let credential = Credential::token(SECRET).expect("a usable secret");
-        conformance(app, &self.url, &credential).over_network().acknowledges_other_events()
-    }
-
-    pub async fn look_up(&self, phone: &str, authorization: &str) -> Answer {
-        let request = Request::get(self.url.replace("webhooks/unsubscribe", "suppressed/") + phone)
-            .header("authorization", authorization)
-            .body(Full::default());
-        self.send(request.expect("a request")).await
-    }
-
-    /// Delivers an event until it is acknowledged, which is soon after what was away is back.
-    pub async fn recovered(&self) {
-        let body = new_event().to_string();
-        let start = Instant::now();
-        while self.deliver(body.clone()).await.status != 200 {
-            assert!(start.elapsed() < Duration::from_secs(5), "the host does not recover");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    pub async fn send(&self, request: Request<Full<bytes::Bytes>>) -> Answer {
-        let start = Instant::now();
-        let response = self.client.request(request).await.expect("an answer");
-        let (head, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole answer").to_bytes();
-        Answer {
-            status: head.status.as_u16(),
-            body: String::from_utf8(body.into()).expect("UTF-8"),
-            took: start.elapsed(),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// The program with the settings of a test; none is inherited.
-pub fn command(program: &str, settings: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(program);
-    command
-        .env_clear()
-        .envs([
-            ("WEBHOOK_SECRET", SECRET),
-            ("LOOKUP_SECRET", LOOKUP_SECRET),
-            ("BIND_ADDR", "127.0.0.1:0"),
-        ])
-        .envs(settings.iter().copied());
-    command
-}
-
-/// What a program that cannot start says.
-pub async fn failure(program: &str, settings: &[(&str, &str)]) -> String {
-    let mut command = command(program, settings);
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.expect("no panic").expect("a process");
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    String::from_utf8(output.stderr).expect("UTF-8")
-}
-
+/// Asserts the code of a refusal, and that it came within the two seconds that an app has.
 #[track_caller]
-pub fn assert_received(answer: &Answer) {
-    assert_eq!((answer.status, &*answer.body), (200, "Webhook received\n"));
-}
-
-/// Asserts the code of a refusal, and that it came within the two seconds that a host has.
-#[track_caller]
-pub fn assert_refused(answer: &Answer, status: u16, code: &str) {
-    let problem: Value = serde_json::from_str(&answer.body).expect("problem details");
-    assert_eq!((answer.status, &problem["code"]), (status, &json!(code)));
-    assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+pub fn assert_refused(reply: &Reply, status: u16, code: &str) {
+    let problem: Value = serde_json::from_str(&reply.body).expect("problem details");
+    assert_eq!((reply.status, &problem["code"]), (status, &json!(code)));
+    assert!(reply.took < Duration::from_secs(2), "{:?}", reply.took);
 }
 
 /// The contract's example as a new event.
@@ -244,12 +117,174 @@ pub fn new_event() -> Value {
     event
 }
 
+/// Removes a required field.
+pub fn remove(object: &mut Value, field: &str) {
+    object.as_object_mut().and_then(|object| object.remove(field)).expect("the field");
+}
+
+/// The code of each refusal, the accounts that may not text its number, and what is wrong with the event.
+type Refusal = (&'static str, &'static [Option<i64>], fn(&mut Value));
+
+const REFUSALS: [Refusal; 8] = [
+    ("invalid_field", OWN, |event| event["data"]["additional_data"] = json!([])),
+    ("missing_field", OWN, |event| remove(&mut event["data"], "campaign_code")),
+    ("not_json", OWN, |event| event["data"]["campaign_code"] = json!(LATIN_1)),
+    ("content_type", OWN, |_| {}),
+    // Without an account that can be read, no account may text the number.
+    ("invalid_field", &[None], |event| event["data"]["user_id"] = json!("2")),
+    // Characters that must not end the JSON of a message.
+    ("invalid_field", OWN, |event| {
+        event["data"]["phone"] = json!("\r\n\"}☎");
+        event["data"]["group_id"] = json!("");
+    }),
+    ("invalid_field", &[], |event| event["data"]["phone"] = json!(4_911_100_001_i64)),
+    // `name` comes after `id`.
+    ("not_json", &[], |event| event["id"] = json!(CUT)),
+];
+const OWN: &[Option<i64>] = &[Some(2)];
+/// Stands for a byte that is not UTF-8.
+const LATIN_1: &str = "~";
+/// Stands for the end of a body.
+const CUT: &str = "|";
+
+/// Asserts that a refused body is stored as it came, and its number is on the list and in no log.
+pub async fn assert_keeps_refused_bodies(app: Process, database: &mut Database) {
+    let mut sent = Vec::new();
+    for (code, accounts, change) in REFUSALS {
+        let mut event = new_event();
+        event["attempt_number"] = json!(4);
+        change(&mut event);
+        let json = event.to_string();
+        let body = json.split(CUT).next().expect("a start").bytes();
+        let body: Vec<u8> = body.map(|byte| if byte == b'~' { 0xfc } else { byte }).collect();
+        let reply = match code {
+            "content_type" => {
+                let request = Request::post(&app.url).header("x-lox24-token", SECRET);
+                app.send(request, body.clone()).await
+            }
+            _ => app.deliver(body.clone()).await,
+        };
+        assert_refused(&reply, 400, code);
+        let phone = event["data"]["phone"].as_str().unwrap_or("4911100001").to_owned();
+        sent.push((phone, body, code, accounts));
+    }
+    database.wait_for("dead_letter", 8).await;
+    let log = app.log();
+    for (phone, body, code, accounts) in sent {
+        let stored: String = sqlx::query_scalar("SELECT code FROM dead_letter WHERE body = $1")
+            .bind(&body)
+            .fetch_one(&mut database.connection)
+            .await
+            .expect("a dead letter");
+        assert_eq!(stored, code, "{phone}");
+        assert_eq!(database.accounts(&phone).await, accounts, "{phone}: {code}");
+        assert!(!log.contains(&phone), "{phone}: {log}");
+    }
+    assert_eq!(database.count("suppression").await, 6);
+    assert_eq!(database.count("inbox").await, 0);
+    assert_eq!(log.matches("its opt-out is kept").count(), 6, "{log}");
+    assert_eq!(log.matches("the opt-out is lost").count(), 2, "{log}");
+}
+
+/// Asserts that an app of account 2 stores the four attempts of a refused delivery as one dead letter.
+pub async fn assert_stores_one_dead_letter(app: &Process, database: &mut Database) {
+    let (mut event, mut foreign) = (new_event(), new_event());
+    remove(&mut event["data"], "phone");
+    foreign["data"]["user_id"] = json!(3);
+    for attempt in 1..=4 {
+        event["attempt_number"] = json!(attempt);
+        foreign["attempt_number"] = json!(attempt);
+        let body = event.to_string();
+        let spaced = body.replace("\"attempt_number\":", "\"attempt_number\" :\n");
+        assert_refused(&app.deliver(body[..200].to_owned()).await, 400, "not_json");
+        for body in [body, spaced] {
+            assert_refused(&app.deliver(body).await, 400, "missing_field");
+        }
+        assert_refused(&app.deliver(foreign.to_string()).await, 403, "foreign_account");
+        assert_refused(&app.deliver(&b"\xff\0"[..]).await, 400, "not_json");
+        assert_received(&app.deliver(r#"{"name":"sms.delivery"}"#).await);
+    }
+    database.wait_for("dead_letter", 5).await;
+    let query = "SELECT concat_ws(' ', code, pointer) FROM dead_letter ORDER BY code, pointer";
+    assert_eq!(
+        database.texts(query).await,
+        [
+            "foreign_account /data/user_id",
+            "missing_field /data/phone",
+            "missing_field /data/phone",
+            "not_json",
+            "not_json",
+        ]
+    );
+    assert_eq!(database.count("inbox").await, 0);
+    assert_eq!(database.count("suppression").await, 0);
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Starts a program whose server is unavailable for a second.
+pub async fn start_before(proxy: &Proxy, program: &str, settings: &[(&str, &str)]) -> Process {
+    proxy.set(Wire::Cut);
+    let start = Instant::now();
+    let recovery = async {
+        sleep(Duration::from_secs(1)).await;
+        proxy.set(Wire::Whole);
+    };
+    let (process, ()) = tokio::join!(Process::start(program, settings), recovery);
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    process
+}
+
+pub async fn deliver_at_once(app: &Process, count: usize, body: impl Fn() -> String) -> Vec<Reply> {
+    join_all((0..count).map(|_| app.deliver(body()))).await
+}
+
+/// Delivers an event until it is acknowledged, which is soon after the server is available again.
+pub async fn assert_recovers(app: &Process) {
+    let body = new_event().to_string();
+    let start = Instant::now();
+    while app.deliver(body.clone()).await.status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(5), "the app does not recover");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Asserts that while the server is unavailable, each delivery gets a 500 in time. Six events are
+/// stored by then.
+pub async fn assert_fails_without(app: &Process, proxy: &Proxy) {
+    let event = new_event().to_string();
+    for wire in [Wire::Cut, Wire::Silent] {
+        assert_received(&app.deliver(new_event().to_string()).await);
+        proxy.set(wire);
+        // More than there are connections, so that some wait for one.
+        for reply in deliver_at_once(app, 20, || event.clone()).await {
+            assert_refused(&reply, 500, "server_error");
+        }
+        // A refused body that is not stored must be sent again, too.
+        assert_refused(&app.deliver("{").await, 500, "server_error");
+        proxy.set(Wire::Whole);
+        assert_recovers(app).await;
+    }
+    // Connections that stay silent are replaced.
+    proxy.forget_connections();
+    assert_refused(&app.deliver(event.clone()).await, 500, "server_error");
+    assert_recovers(app).await;
+    // It may have been stored without an acknowledgement, but is stored once.
+    assert_received(&app.deliver(event).await);
+}
+
 /// A wire to a server, which can be cut.
 pub struct Proxy {
-    pub address: String,
+    address: String,
     wire: watch::Sender<Wire>,
-    /// Connections of an earlier age are silent for good.
-    age: watch::Sender<u64>,
+    forgotten: Arc<Notify>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -257,41 +292,37 @@ pub enum Wire {
     Whole,
     /// Every connection is closed at once.
     Cut,
-    /// Nothing comes through, and nobody is told.
+    /// Nothing comes through, and no connection is closed.
     Silent,
 }
 
 impl Proxy {
-    pub async fn start(server: &str) -> Self {
+    /// A proxy to the server of a URL, and the URL through it.
+    pub async fn to(url: &str) -> (Self, String) {
+        let server = url.split(['@', '/']).nth(3).expect("a URL with a password");
+        let proxy = Self::start(server).await;
+        let url = url.replace(server, &proxy.address);
+        (proxy, url)
+    }
+
+    async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
-        let (wire, state) = watch::channel(Wire::Whole);
-        let (age, now) = watch::channel(0);
-        let server = server.to_owned();
+        let (sender, wire) = watch::channel(Wire::Whole);
+        let forgotten = Arc::<Notify>::default();
+        let (server, forgotten_too) = (server.to_owned(), Arc::clone(&forgotten));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, state, mut now) = (server.clone(), state.clone(), now.clone());
-                tokio::spawn(async move {
-                    let own = *now.borrow();
-                    let Ok(server) = TcpStream::connect(server).await else { return };
-                    let (mut from_client, mut to_client) = client.into_split();
-                    let (mut from_server, mut to_server) = server.into_split();
-                    tokio::select! {
-                        () = pump(&mut from_client, &mut to_server, state.clone()) => return,
-                        () = pump(&mut from_server, &mut to_client, state) => return,
-                        _ = now.wait_for(|now| *now > own) => {}
-                    }
-                    // Open, and nobody is told.
-                    std::future::pending::<()>().await;
-                });
+                let (server, wire) = (server.clone(), wire.clone());
+                tokio::spawn(connect(client, server, wire, Arc::clone(&forgotten_too)));
             }
         });
-        Self { address, wire, age }
+        Self { address, wire: sender, forgotten }
     }
 
     /// Connections that are there now stay silent for good; new ones are whole.
     pub fn forget_connections(&self) {
-        self.age.send_modify(|age| *age += 1);
+        self.forgotten.notify_waiters();
     }
 
     pub fn set(&self, wire: Wire) {
@@ -299,28 +330,26 @@ impl Proxy {
     }
 }
 
-async fn pump(
-    mut from: impl AsyncReadExt + Unpin,
-    mut to: impl AsyncWriteExt + Unpin,
+async fn connect(
+    mut client: TcpStream,
+    server: String,
     mut wire: watch::Receiver<Wire>,
+    forgotten: Arc<Notify>,
 ) {
-    let mut buffer = [0; 16 * 1024];
+    let Ok(mut server) = TcpStream::connect(server).await else { return };
     loop {
         let state = *wire.borrow_and_update();
-        let read = match state {
-            Wire::Cut => return,
-            Wire::Silent => {
-                let _ = wire.changed().await;
-                continue;
+        let copy = async {
+            match state {
+                Wire::Cut => {}
+                Wire::Silent => future::pending().await,
+                Wire::Whole => _ = copy_bidirectional(&mut client, &mut server).await,
             }
-            Wire::Whole => tokio::select! {
-                _ = wire.changed() => continue,
-                read = from.read(&mut buffer) => read,
-            },
         };
-        let Some(read) = read.ok().filter(|read| *read > 0) else { return };
-        if to.write_all(&buffer[..read]).await.is_err() {
-            return;
+        tokio::select! {
+            () = copy => return,
+            Ok(()) = wire.changed() => {}
+            () = forgotten.notified() => future::pending().await,
         }
     }
 }

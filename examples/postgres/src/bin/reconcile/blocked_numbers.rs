@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    net::IpAddr,
     ops::RangeInclusive,
     time::{Duration, SystemTime},
 };
@@ -17,10 +18,9 @@ use reqwest::{
     redirect,
 };
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::sleep;
-use url::{Host, Url};
+use url::Url;
 
 const KEY: &str = "x-lox24-auth-token";
 
@@ -38,7 +38,7 @@ const MOST_PAGES: usize = 100_000;
 /// What PostgreSQL can hold, and more than can be: a wrong time must not cost the number.
 const TIMES: RangeInclusive<i64> = 0..=253_402_300_799;
 
-/// Unsubscribed by form; 1 is blocked by the customer.
+/// The type of an unsubscribed number; 1 is blocked by the customer.
 const UNSUBSCRIBED: i64 = 2;
 
 /// The pages of the list, one after another.
@@ -47,7 +47,6 @@ pub(crate) struct BlockedNumbers {
     key: HeaderValue,
     next: Option<Url>,
     visited: HashSet<Url>,
-    all_types: bool,
 }
 
 /// A page of the list.
@@ -64,16 +63,11 @@ pub(crate) struct Page {
 }
 
 impl BlockedNumbers {
-    /// The list below a base URL, for an API key (`CLIENT:KEY`); only numbers that were unsubscribed, unless
-    /// `all_types`.
-    pub(crate) fn new(base: &str, key: &SecretString, all_types: bool) -> anyhow::Result<Self> {
+    /// The unsubscribed numbers below a base URL, for an API key (`CLIENT:KEY`).
+    pub(crate) fn new(base: &str, key: &SecretString) -> anyhow::Result<Self> {
         let mut url: Url = base.parse().context("the API's URL is invalid")?;
-        let loopback = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => false,
-        };
+        let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         let https = url.scheme() == "https";
         ensure!(
             https || url.scheme() == "http" && loopback,
@@ -83,7 +77,7 @@ impl BlockedNumbers {
             .map_err(|()| anyhow!("the API's URL has no path"))?
             .pop_if_empty()
             .push("blocked_numbers");
-        url.set_query((!all_types).then(|| format!("type={UNSUBSCRIBED}")).as_deref());
+        url.set_query(Some(&format!("type={UNSUBSCRIBED}")));
 
         let secret = key.expose_secret();
         let two_parts = secret.split_once(':').is_some_and(|(client, key)| {
@@ -102,20 +96,21 @@ impl BlockedNumbers {
         // A proxy is another machine; https:// goes through it as it is.
         let client = if https { client.https_only(true) } else { client.no_proxy() };
         let client = client.build().context("no HTTP client")?;
-        Ok(Self { client, key, next: Some(url), visited: HashSet::new(), all_types })
+        Ok(Self { client, key, next: Some(url), visited: HashSet::new() })
     }
 
     /// The next page; `None` after the last one. After an error the list was not read to its end.
     pub(crate) async fn next_page(&mut self) -> anyhow::Result<Option<Page>> {
         let Some(url) = self.next.take() else { return Ok(None) };
         let body = self.get(&url).await?;
-        // Without serde's message, which may quote a number.
-        let collection: Collection = serde_json::from_slice(&body)
-            .ok()
-            .context("a page of the list is not a Hydra collection")?;
+        let collection: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let members = collection["hydra:member"].as_array();
+        let total = collection["hydra:totalItems"].as_u64();
+        let (members, total) =
+            members.zip(total).context("a page of the list is not a Hydra collection")?;
 
-        if let Some(next) = collection.view.and_then(|view| view.next) {
-            let mut next = url.join(&next).ok().context("hydra:next is no URL")?;
+        if let Some(next) = collection["hydra:view"]["hydra:next"].as_str() {
+            let mut next = url.join(next).ok().context("hydra:next is not a URL")?;
             next.set_fragment(None);
             ensure!(next.origin() == url.origin(), "hydra:next is on another origin: not followed");
             self.visited.insert(url);
@@ -126,14 +121,10 @@ impl BlockedNumbers {
             ensure!(self.visited.len() < MOST_PAGES, "the list has no end");
             self.next = Some(next);
         }
-        let mut page = Page {
-            read: collection.members.len() as u64,
-            total: collection.total,
-            ..Page::default()
-        };
-        for member in &collection.members {
+        let mut page = Page { read: members.len() as u64, total, ..Page::default() };
+        for member in members {
             // The query asks for one type; a server that ignores it must not add another.
-            if !self.all_types && member["type"].as_i64().is_some_and(|kind| kind != UNSUBSCRIBED) {
+            if member["type"].as_i64().is_some_and(|kind| kind != UNSUBSCRIBED) {
                 continue;
             }
             let added_at = member["added_at"].as_i64().filter(|time| TIMES.contains(time));
@@ -211,21 +202,4 @@ fn is_number(text: &str) -> bool {
     text.strip_prefix('+').is_some_and(|digits| {
         (4..=20).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
     })
-}
-
-#[derive(Deserialize)]
-struct Collection {
-    // One by one, so that an entry in another format does not hide the rest.
-    #[serde(rename = "hydra:member")]
-    members: Vec<Value>,
-    #[serde(rename = "hydra:totalItems")]
-    total: u64,
-    #[serde(rename = "hydra:view")]
-    view: Option<View>,
-}
-
-#[derive(Deserialize)]
-struct View {
-    #[serde(rename = "hydra:next")]
-    next: Option<String>,
 }

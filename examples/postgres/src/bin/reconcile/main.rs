@@ -2,7 +2,7 @@
 
 mod blocked_numbers;
 
-use std::process::ExitCode;
+use std::{env, process::ExitCode};
 
 use anyhow::{Context, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -14,16 +14,16 @@ use postgres_host::{
 use crate::blocked_numbers::BlockedNumbers;
 
 const USAGE: &str = "\
-Usage: reconcile [--dry-run] [--all-types]
+Usage: reconcile [--dry-run]
 
-Reads GET /blocked_numbers, the provider's own list, and adds the numbers that are missing on ours.
+Reads GET /blocked_numbers, the provider's own list, and adds the unsubscribed numbers that are missing on
+ours.
 
-  --dry-run    add nothing
-  --all-types  also numbers that the customer has blocked, not only those that were unsubscribed
-  --help       print this text
+  --dry-run  add nothing
+  --help     print this text
 
 Environment: LOX24_API_KEY    CLIENT:KEY, a key of the API (not the webhook's secret)
-             WEBHOOK_ACCOUNT  the account (user_id) that the key is of
+             WEBHOOK_ACCOUNT  the account (user_id) of the key
              DATABASE_URL     postgres://user:password@host/database
              LOX24_API_URL    https://api.lox24.eu
 
@@ -42,23 +42,31 @@ async fn main() -> ExitCode {
 }
 
 async fn run() -> anyhow::Result<ExitCode> {
-    let Some(options) = Options::from_arguments()? else {
-        print!("{USAGE}");
-        return Ok(ExitCode::SUCCESS);
-    };
+    let mut dry_run = false;
+    for argument in env::args_os().skip(1) {
+        match argument.to_str() {
+            Some("--dry-run") => dry_run = true,
+            Some("--help" | "-h") => {
+                print!("{USAGE}");
+                return Ok(ExitCode::SUCCESS);
+            }
+            // Without the argument itself, which may be the key.
+            _ => bail!("unknown arguments: see --help"),
+        }
+    }
     log();
     let account = required("WEBHOOK_ACCOUNT")?.parse();
     let account = account.ok().context("WEBHOOK_ACCOUNT is not an integer")?;
     let key = required("LOX24_API_KEY")?.into();
     let url = setting("LOX24_API_URL")?.unwrap_or_else(|| "https://api.lox24.eu".to_owned());
-    let numbers = BlockedNumbers::new(&url, &key, options.all_types)?;
+    let numbers = BlockedNumbers::new(&url, &key)?;
     let list = SuppressionList::from_env().await?;
 
     let mut counts = Counts::default();
-    let finished = reconcile(numbers, &list, account, options.dry_run, &mut counts).await;
+    let finished = reconcile(numbers, &list, account, dry_run, &mut counts).await;
     // Even if it could not go on: what was added is on the list.
     let Counts { read, known, missing, .. } = counts;
-    let added = if options.dry_run { 0 } else { missing };
+    let added = if dry_run { 0 } else { missing };
     println!("read     {read}\nknown    {known}\nmissing  {missing}\nadded    {added}");
     finished?;
     counts.check(&list, account).await?;
@@ -82,7 +90,7 @@ async fn reconcile(
     dry_run: bool,
     counts: &mut Counts,
 ) -> anyhow::Result<()> {
-    // Draws on stderr, and nowhere if that is no terminal.
+    // Draws on stderr, and nowhere if that is not a terminal.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len}, {eta} left")?;
     let bar = ProgressBar::new(0).with_style(style);
     while let Some(page) = numbers.next_page().await.context("the provider's list")? {
@@ -104,44 +112,19 @@ impl Counts {
     /// Whether what was read can be the whole list.
     async fn check(&self, list: &SuppressionList, account: i64) -> anyhow::Result<()> {
         let Self { read, invalid, total, .. } = *self;
-        let mut problems = Vec::new();
-        if read == 0 && list.has_numbers_of(account).await? {
-            problems
-                .push(format!("it is empty, and ours is not: is the key of account {account}?"));
-        }
-        if read != total {
-            problems.push(format!("it has {total} entries, of which {read} were read"));
-        }
-        if invalid > 0 {
-            problems.push(format!("{invalid} of its entries have no number in E.164 format"));
-        }
-        ensure!(problems.is_empty(), "the provider's list: {}", problems.join("; "));
+        let is_ours_empty = !list.has_numbers_of(account).await?;
+        ensure!(
+            read > 0 || is_ours_empty,
+            "the provider's list is empty, and ours is not: is the key of account {account}?"
+        );
+        ensure!(
+            read == total,
+            "the provider's list has {total} entries, of which {read} were read"
+        );
+        ensure!(
+            invalid == 0,
+            "{invalid} entries of the provider's list have no number in E.164 format"
+        );
         Ok(())
-    }
-}
-
-struct Options {
-    dry_run: bool,
-    all_types: bool,
-}
-
-impl Options {
-    /// `None` is a call for help.
-    fn from_arguments() -> anyhow::Result<Option<Self>> {
-        use lexopt::prelude::*;
-
-        let mut options = Self { dry_run: false, all_types: false };
-        let mut arguments = lexopt::Parser::from_env();
-        // Without the argument itself, which may be the key.
-        let unknown = "unknown arguments: see --help";
-        while let Some(argument) = arguments.next().ok().context(unknown)? {
-            match argument {
-                Long("dry-run") => options.dry_run = true,
-                Long("all-types") => options.all_types = true,
-                Short('h') | Long("help") => return Ok(None),
-                _ => bail!(unknown),
-            }
-        }
-        Ok(Some(options))
     }
 }
