@@ -2,10 +2,7 @@
 "$(scripts/tool pytest)" -p no:cacheprovider scripts/check_endpoint.py"""
 
 import json
-import os
-import re
 import subprocess
-from pathlib import Path
 
 import jsonschema_rs
 import pytest
@@ -13,7 +10,8 @@ from schemathesis import openapi
 from schemathesis.checks import CHECKS
 from schemathesis.config import SchemathesisConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+from servers import ROOT, SECRET, TARGET, Program
+
 SCHEMA = json.loads((ROOT / "docs/event.schema.json").read_text())
 EVENT = jsonschema_rs.Draft202012Validator(SCHEMA, validate_formats=True)
 TOTALS = {"attempt_total", "attempts_total"}
@@ -33,11 +31,10 @@ refused = set()
 def url(tmp_path_factory):
     # The example as `cargo test` builds it.
     subprocess.run(["cargo", "test", "--locked", "--quiet", "--no-run"], cwd=ROOT, check=True)
-    program = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "debug/examples/quickstart"
-    settings = {"WEBHOOK_SECRET": "s3cr3t", "BIND_ADDR": "127.0.0.1:0", "RUST_LOG": "off"}
-    settings["DATABASE_PATH"] = str(tmp_path_factory.mktemp("app") / "unsubscribed.db")
-    with subprocess.Popen([program], env=settings, stdout=subprocess.PIPE, text=True) as app:
-        yield re.search(r"http://\S+", app.stdout.readline())[0]
+    settings = {"WEBHOOK_SECRET": SECRET, "BIND_ADDR": "127.0.0.1:0", "RUST_LOG": "off"}
+    folder = tmp_path_factory.mktemp("app")
+    with Program(TARGET / "debug/examples/quickstart", cwd=folder, env=settings) as app:
+        yield f"http://127.0.0.1:{app.port}"
         app.terminate()
         app.communicate(timeout=10)
     assert app.returncode == 0
@@ -53,7 +50,7 @@ def test_unauthenticated_requests(case, url):
 
 @api.parametrize()
 def test_authenticated_requests(case, url):
-    response = case.call(base_url=url, headers={"X-LOX24-Token": "s3cr3t"})
+    response = case.call(base_url=url, headers={"X-LOX24-Token": SECRET})
     checks = [*RESPONSES, "unsupported_method", "allow_header_conformance"]
     event = without_nulls(case.body, SCHEMA)
     is_valid = isinstance(event, dict) and EVENT.is_valid(event)

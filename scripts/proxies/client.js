@@ -18,5 +18,4 @@ const post = (token, body) => new Promise((resolve) => {
     failed += (await post(token, require("fs").readFileSync(event))) !== 200;
   }
   console.log(failed);
-  agent.destroy();
 })();

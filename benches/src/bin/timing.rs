@@ -8,18 +8,12 @@
 //! length, and must not for comparisons that stop early. If it does not for these, or reaches 4.5 for
 //! two classes that are equal, the machine is too noisy.
 
-use std::{
-    fmt,
-    future::ready,
-    hash::{BuildHasher, RandomState},
-    hint::black_box,
-    process::ExitCode,
-    time::Instant,
-};
+use std::{fmt, future::ready, hint::black_box, iter::repeat_n, process::ExitCode, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
+use rand::{RngExt, rngs::SmallRng, seq::SliceRandom};
 use tower::{BoxError, Layer, Service, service_fn};
 use unsubscribe_webhook::{Credential, WebhookAuth};
 
@@ -36,13 +30,13 @@ const TOKEN: HeaderName = HeaderName::from_static("x-lox24-token");
 type Guess = Request<Empty<Bytes>>;
 
 fn main() -> ExitCode {
-    let mut random = Random::new();
+    let mut random: SmallRng = rand::make_rng();
     let (mut leaks, mut too_noisy) = (false, false);
     println!("{SAMPLES} samples of each class, secrets of {LENGTH} bytes, times in ns");
     for run in 1..=RUNS {
         println!("\nrun {run}{:>55} {:>10} {:>8} {:>8}", "mean", "difference", "± 95 %", "max |t|");
         for case in CASES {
-            let secret = random.secret();
+            let secret = new_secret(&mut random);
             let results = (case.measure)(&secret, &mut random);
             let mut is_distinguishable = false;
             for (class, result) in CLASSES[1..].iter().zip(&results) {
@@ -97,7 +91,7 @@ const CLASSES: [Class; 7] = [
 struct Case {
     name: &'static str,
     is_control: bool,
-    measure: fn(&str, &mut Random) -> Vec<Measured>,
+    measure: fn(&str, &mut SmallRng) -> Vec<Measured>,
 }
 
 const CASES: [Case; 5] = [
@@ -113,7 +107,7 @@ const CASES: [Case; 5] = [
         is_control: false,
         measure: |secret, random| {
             let last = Credential::token(secret).expect("usable");
-            let auth = WebhookAuth::new(random.secret()).or(last);
+            let auth = WebhookAuth::new(new_secret(random)).or(last);
             measure_layer(auth, by_header, secret, random)
         },
     },
@@ -146,7 +140,7 @@ fn measure_layer(
     auth: WebhookAuth,
     request: fn(&[u8]) -> Guess,
     secret: &str,
-    random: &mut Random,
+    random: &mut SmallRng,
 ) -> Vec<Measured> {
     let inner = service_fn(async |_: Guess| -> Result<Response<Bytes>, BoxError> {
         unreachable!("every guess is wrong")
@@ -157,7 +151,7 @@ fn measure_layer(
 fn measure_control(
     is_equal: fn(&[u8], &[u8]) -> bool,
     secret: &str,
-    random: &mut Random,
+    random: &mut SmallRng,
 ) -> Vec<Measured> {
     let service = service_fn(|request: Guess| {
         assert!(!is_equal(request.headers()[TOKEN].as_bytes(), secret.as_bytes()));
@@ -173,7 +167,7 @@ fn measure<S: Service<Guess>>(
     mut service: S,
     request: fn(&[u8]) -> Guess,
     secret: &str,
-    random: &mut Random,
+    random: &mut SmallRng,
 ) -> Vec<Measured> {
     let masks = CLASSES.map(|class| {
         std::array::from_fn::<u8, { LENGTH + 1 }, _>(|at| if (class.wrong)(at) { 0xff } else { 0 })
@@ -182,12 +176,12 @@ fn measure<S: Service<Guess>>(
     let mut padded = [b'a'; LENGTH + 1];
     padded[..LENGTH].copy_from_slice(secret.as_bytes());
 
-    let schedule = random.schedule();
+    let schedule = new_schedule(random);
     let mut ticks = vec![0; schedule.len()];
     let (start, first) = (Instant::now(), now());
     for (class, ticks) in schedule.iter().zip(&mut ticks) {
         // Whatever the class, the same work on the same memory makes the guess.
-        let flip = random.flip();
+        let flip = random.random_range(1..16);
         let mask = &masks[usize::from(*class)];
         let guess: [u8; LENGTH + 1] = std::array::from_fn(|at| padded[at] ^ (mask[at] & flip));
         let request = request(black_box(&guess[..lengths[usize::from(*class)]]));
@@ -336,45 +330,15 @@ impl fmt::Display for Measured {
     }
 }
 
-/// `SplitMix64`, seeded by the operating system.
-struct Random(u64);
+/// Letters from `a` to `o`: where their low bits flip, a header and a query still take them.
+fn new_secret(random: &mut SmallRng) -> String {
+    (0..LENGTH).map(|_| char::from(random.random_range(b'a'..=b'o'))).collect()
+}
 
-impl Random {
-    fn new() -> Self {
-        Self(RandomState::new().hash_one(0))
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    /// Letters from `a` to `o`: where their low bits flip, a header and a query still take them.
-    fn secret(&mut self) -> String {
-        (0..LENGTH).map(|_| char::from(b'a' + self.below(15) as u8)).collect()
-    }
-
-    /// Flips bits of a byte of the secret.
-    fn flip(&mut self) -> u8 {
-        1 + self.below(15) as u8
-    }
-
-    /// The classes of all guesses: any for warming up, then equally many of each in random order.
-    fn schedule(&mut self) -> Vec<u8> {
-        let mut classes: Vec<u8> = (0..CLASSES.len() as u8)
-            .flat_map(|class| std::iter::repeat_n(class, SAMPLES))
-            .collect();
-        for index in (1..classes.len()).rev() {
-            classes.swap(index, self.below(index + 1));
-        }
-        let warm_up = classes[..WARM_UP].to_vec();
-        [warm_up, classes].concat()
-    }
+/// The classes of all guesses: any for warming up, then equally many of each in random order.
+fn new_schedule(random: &mut SmallRng) -> Vec<u8> {
+    let classes = 0..CLASSES.len() as u8;
+    let mut classes: Vec<u8> = classes.flat_map(|class| repeat_n(class, SAMPLES)).collect();
+    classes.shuffle(random);
+    [&classes[..WARM_UP], &classes].concat()
 }
