@@ -1,13 +1,14 @@
-//! The public API: auto traits, and which credentials can be made.
+//! The public API: auto traits and derived ones, and which credentials can be made.
 
 mod common;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, hash::Hash};
 
 use common::prelude::*;
 use unsubscribe_webhook::{
     Reason, ReasonId, UnknownReasonId, Unsubscribe,
     auth::{ResponseBody, ResponseFuture, WebhookAuthService},
+    testing::{Finding, Report},
 };
 
 #[test]
@@ -15,14 +16,25 @@ fn public_types_can_be_shared_and_printed() {
     fn assert_shared<T: Send + Sync + Unpin + Debug + 'static>() {}
     fn assert_cloned<T: Send + Sync + Unpin + Debug + Clone + 'static>() {}
     fn assert_error<T: std::error::Error + Send + Sync + 'static>() {}
-    fn assert_data<T: Eq + std::hash::Hash + serde::Serialize>() {}
+    fn assert_data<T: Eq + Hash + serde::Serialize>() {}
+    fn assert_copied<T: Copy + Eq>() {}
+    fn assert_keys<T: Eq + Hash>() {}
+    fn assert_compared<T: Eq>() {}
+    fn assert_ordered<T: Ord>() {}
+    fn assert_default<T: Default>() {}
 
     // A tuple is what all its parts are.
     assert_cloned::<(AdditionalData, Reason, ReasonId, Unsubscribe, UnsubscribeEvent, OptOut)>();
     assert_cloned::<(Authenticated, Code, ConfigError, Credential, Received, Rejection)>();
     assert_cloned::<(ServerError, WebhookAuth, WebhookAuthService<()>)>();
+    assert_cloned::<(UnknownReasonId, Report, Finding)>();
     assert_shared::<(ResponseBody<String>, ResponseFuture<std::future::Ready<()>, String>)>();
     assert_data::<(AdditionalData, Reason, ReasonId, Unsubscribe, UnsubscribeEvent)>();
+    assert_copied::<(Code, ReasonId, Received, UnknownReasonId)>();
+    assert_keys::<(Code, OptOut)>();
+    assert_compared::<ConfigError>();
+    assert_ordered::<ReasonId>();
+    assert_default::<Received>();
     assert_error::<ConfigError>();
     assert_error::<Rejection>();
     assert_error::<UnknownReasonId>();
