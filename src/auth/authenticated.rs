@@ -55,7 +55,7 @@ impl Authenticated {
     }
 
     /// The index of the credential that matched: 0 for the one of `new` or `from_credential`, 1 for
-    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers, that of the innermost.
+    /// the first [`or`](crate::WebhookAuth::or), and so on. With nested layers, the innermost layer's.
     #[must_use]
     pub fn credential_index(&self) -> usize {
         self.credential_index

@@ -120,7 +120,7 @@ fn authenticate(
     mark_sensitive(policy, head);
     let is_nested = outer.is_some();
     let authenticated = Authenticated::new(index, Arc::clone(policy), outer);
-    // Before the app's checks, so that a panic of theirs is logged.
+    // Before the app's checks, so that a panic in them is logged.
     let guard = if is_nested {
         DeliveryGuard::nested()
     } else {
