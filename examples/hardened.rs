@@ -1,6 +1,7 @@
 //! The webhook as a server for the open internet, with the limits that `axum::serve` does not set:
-//! `WEBHOOK_SECRET=… cargo run --release --example hardened`. Terminate TLS in front of it. The sending
-//! app reads the SQLite file through a read-only connection, which waits for no writer.
+//! `WEBHOOK_SECRET=… cargo run --release --example hardened`. Terminate TLS in front of it. The app
+//! that sends texts can read the SQLite file through a read-only connection: in WAL mode, readers do
+//! not wait for writers.
 //!
 //! Settings, with their defaults: `BIND_ADDR` (`127.0.0.1:3000`), `DATABASE_PATH` (`unsubscribed.db`),
 //! `RUST_LOG` (`info,unsubscribe_webhook=warn`), `MAX_CONNECTIONS` (320), and in seconds `HEAD_TIMEOUT`
@@ -201,7 +202,7 @@ type Database = Arc<Mutex<Connection>>;
 fn open(path: &str) -> Result<Database> {
     let database = Connection::open(path)?;
     anyhow::ensure!(database.path().is_some_and(|path| !path.is_empty()), "it is not a file");
-    // SQLite opens a file that it may not write all the same, and would fail on each delivery.
+    // SQLite opens a file even without write permission, and would then fail on each delivery.
     anyhow::ensure!(!database.is_readonly(rusqlite::DatabaseName::Main)?, "it is read-only");
     database.busy_timeout(Duration::from_secs(1))?;
     // FULL: what was acknowledged survives a loss of power.

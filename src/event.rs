@@ -48,7 +48,7 @@ use crate::{OptOut, Rejection, log::Envelope};
 #[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnsubscribeEvent {
-    /// The event's own id, the same on every attempt: the key to store it under.
+    /// The event's own id, the same on every attempt. Store the event under it and the phone number.
     pub id: Uuid,
     /// Who unsubscribed, and why.
     pub data: Unsubscribe,
@@ -77,8 +77,8 @@ impl UnsubscribeEvent {
     /// # Errors
     ///
     /// The contract's 400 by [`code`](Rejection::code): `not_json` (`b"{"`, invalid UTF-8),
-    /// `other_event` (`{"name": "sms.delivery"}`), or the fault of a field, with its
-    /// [`pointer`](Rejection::pointer): for `{}`, `missing_field` and `/name`.
+    /// `other_event` (`{"name": "sms.delivery"}`), or the code of an invalid field, with the field's
+    /// [`pointer`](Rejection::pointer): `missing_field` and `/name` for `{}`.
     ///
     /// ```
     /// # use unsubscribe_webhook::UnsubscribeEvent;

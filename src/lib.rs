@@ -4,7 +4,7 @@
 //! `X-LOX24-Token` header. Your app must then stop texting that number.
 //!
 //! - [`WebhookAuth`], a tower layer, authenticates the request by its head.
-//! - [`UnsubscribeEvent`], an axum extractor, is a checked event, or a [`Rejection`].
+//! - [`UnsubscribeEvent`], an axum extractor, yields a checked event, or responds with a [`Rejection`].
 //! - [`Received`] and [`ServerError`] are what your handler returns.
 //!
 //! ```
@@ -37,7 +37,8 @@
 //! # }
 //! ```
 //!
-//! [`Rejection::opt_out`] has a handler that also keeps the opt-outs of bodies that break the contract.
+//! See [`Rejection::opt_out`] for a handler that also keeps the opt-outs of bodies that break the
+//! contract.
 //!
 //! # Responses
 //!

@@ -109,7 +109,7 @@ impl DeliveryState {
     }
 }
 
-/// The extractor found no layer, so no guard may be there to emit.
+/// The extractor found no layer, so there may be no guard that emits the event.
 pub(crate) fn missing_layer(rejection: &Rejection) {
     tracing::error!(
         target: TARGET,

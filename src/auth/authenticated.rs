@@ -32,7 +32,7 @@ use crate::{
 pub struct Authenticated {
     credential_index: usize,
     policy: Arc<Policy>,
-    /// The outer layer's, whose accounts also restrict the request.
+    /// The `Authenticated` of the outer layer, whose accounts also restrict the request.
     outer: Option<Arc<Self>>,
     delivery: Arc<DeliveryState>,
 }

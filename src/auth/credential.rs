@@ -67,8 +67,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a name that is not a header name (`"x token"`), and for a secret that
-    /// contains anything but printable ASCII.
+    /// [`ConfigError`] if the secret is empty, has whitespace at either end, or contains anything but
+    /// printable ASCII, and if the name is not a header name (`"x token"`).
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -91,7 +91,7 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a token that does not match the RFC's `b64token` grammar:
+    /// [`ConfigError`] if the token is empty, or does not match the RFC's `b64token` grammar:
     /// `"two words"`, `"=="`.
     ///
     /// ```
@@ -118,8 +118,8 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for a user that contains a colon, and for a control character in either
-    /// one. The user may be empty.
+    /// [`ConfigError`] if the password is empty, if the user contains a colon, or if either one has
+    /// whitespace at an end or a control character. The user may be empty.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;
@@ -157,8 +157,9 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`], also for an empty name, for a secret that is too long for a URI (65,534 bytes,
-    /// encoded), and for U+FFFD in either one, because decoding replaces invalid UTF-8 with it.
+    /// [`ConfigError`] if the name or the secret is empty, if the secret has whitespace at an end or is
+    /// too long for a URI (65,534 bytes, encoded), or if either one contains U+FFFD, because decoding
+    /// replaces invalid UTF-8 with it.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;

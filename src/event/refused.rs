@@ -1,7 +1,7 @@
 //! What a second, lenient pass reads from a refused body.
 //!
-//! It takes every type for every field: whether the body is JSON and an event of another kind, the
-//! opt-out, and the envelope for the log.
+//! It accepts any type for any field. It finds whether the body is JSON, whether it is an event of
+//! another kind, the opt-out, and the envelope for the log.
 
 use std::{borrow::Cow, cell::Cell, fmt};
 
