@@ -37,7 +37,7 @@ fn app(credential: Credential) -> Router {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init(); // shows each delivery's outcome
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init(); // logs what is refused or fails
     let secret = std::env::var("WEBHOOK_SECRET").map_err(|_| "WEBHOOK_SECRET is not set")?;
     let credential = Credential::token(secret)?;
     let address = std::env::var("BIND_ADDR").unwrap_or("127.0.0.1:3000".to_owned());
@@ -54,7 +54,7 @@ mod tests {
         let credential = Credential::token("s3cr3t").expect("a usable secret");
         let app = app(credential.clone());
         unsubscribe_webhook::testing::conformance(app, "/webhooks/unsubscribe", &credential)
-            .suppressed(async |phone| {
+            .suppressed(async move |phone| {
                 std::fs::read_to_string(LIST).is_ok_and(|list| list.contains(&format!("{phone:?}")))
             })
             .await
