@@ -71,17 +71,14 @@ impl fmt::Display for Report {
         let plural = |count| if count == 1 { "" } else { "s" };
         let (probes, findings) = (self.probes, self.findings.len());
         write!(f, "{probes} probe{}, {findings} finding{}", plural(probes), plural(findings))?;
-        let (critical, others): (Vec<_>, Vec<_>) =
-            self.findings.iter().partition(|finding| finding.likely_cause.starts_with(CRITICAL));
-        let mut written: Vec<&str> = Vec::new();
-        for Finding { likely_cause, .. } in critical.into_iter().chain(others) {
-            if written.contains(&&**likely_cause) {
+        let mut causes: Vec<&str> = self.findings.iter().map(Finding::likely_cause).collect();
+        causes.sort_by_key(|cause| !cause.starts_with(CRITICAL));
+        for (index, cause) in causes.iter().enumerate() {
+            if causes[..index].contains(cause) {
                 continue;
             }
-            written.push(likely_cause);
-            write!(f, "\n{likely_cause}")?;
-            let of_cause =
-                || self.findings.iter().filter(|other| other.likely_cause == *likely_cause);
+            write!(f, "\n{cause}")?;
+            let of_cause = || self.findings.iter().filter(|finding| finding.likely_cause == *cause);
             for finding in of_cause().take(MAX_LINES) {
                 write!(f, "\n  - {finding}")?;
             }
@@ -99,7 +96,7 @@ impl fmt::Display for Report {
 /// Its strings never contain the secret, or any part of a request or response but a status and a code.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    pub(super) probe: Cow<'static, str>,
+    pub(super) probe: String,
     pub(super) expected: String,
     pub(super) response: String,
     pub(super) likely_cause: Cow<'static, str>,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{IntoFuture, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::Poll,
@@ -16,8 +17,8 @@ use tower_service::Service;
 
 use super::{
     Report,
-    evaluator::{Evaluator, Outcome, Sent},
-    probe::{Expected, Probe, Target},
+    evaluator::{ERROR, Evaluator, Outcome, PANIC, Sent, Summary},
+    probe::{Expected, Target},
 };
 use crate::Credential;
 
@@ -152,16 +153,22 @@ impl<S> Conformance<S> {
         S: Service<Request<Body>, Response = Response<B>> + Clone,
         B: http_body::Body,
     {
-        let mut evaluator = Evaluator::new(self.target.over_network);
+        let mut evaluator = Evaluator::default();
         let mut sent: Vec<Sent> = Vec::new();
-        let mut repeated = self.target.repeated().into_iter();
-        let first = repeated.next().into_iter().collect();
-        let groups = [first, self.target.forged(), repeated.collect(), self.target.authenticated()];
-        for probe in groups.into_iter().flatten() {
+        for mut probe in self.target.probes() {
             if evaluator.has_first_finding() && probe.expected != Expected::UNAUTHORIZED {
                 continue;
             }
-            let (probe, outcome) = self.send(probe).await;
+            let mut request = mem::take(&mut probe.request);
+            (self.map_request)(&mut request);
+            assert!(
+                probe.expected != Expected::UNAUTHORIZED
+                    || !self.target.credential.is_present(&request),
+                "`.map_request(..)` adds the credential to a forged delivery"
+            );
+            // A clone for each request, as a server makes one for each connection.
+            let exchange = exchange(self.app.clone(), request);
+            let outcome = catch_panic(exchange).await.unwrap_or(Err(PANIC));
             sent.push(evaluator.evaluate(probe, &outcome));
         }
         if let Some(list) = &mut self.list {
@@ -171,33 +178,6 @@ impl<S> Conformance<S> {
             }
         }
         evaluator.report()
-    }
-
-    async fn send<B>(&mut self, mut probe: Probe) -> (Probe, Outcome)
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone,
-        B: http_body::Body,
-    {
-        let mut request = std::mem::take(&mut probe.request);
-        (self.map_request)(&mut request);
-        assert!(
-            probe.expected != Expected::UNAUTHORIZED
-                || !self.target.credential.is_present(&request),
-            "`.map_request(..)` adds the credential to a forged delivery"
-        );
-        // A clone for each request, as a server makes one for each connection.
-        let mut app = self.app.clone();
-        let exchange = async move {
-            if poll_fn(|cx| app.poll_ready(cx)).await.is_err() {
-                return Outcome::Error;
-            }
-            match app.call(request).await {
-                Ok(response) => read(response).await,
-                Err(_) => Outcome::Error,
-            }
-        };
-        let outcome = catch_panic(exchange).await.unwrap_or(Outcome::Panic);
-        (probe, outcome)
     }
 }
 
@@ -235,20 +215,24 @@ impl<F: AsyncFnMut(&str) -> bool> SuppressionList for F {
     }
 }
 
-async fn read<B: http_body::Body>(response: Response<B>) -> Outcome {
-    let (head, body) = response.into_parts();
+async fn exchange<S, B>(mut app: S, request: Request<Body>) -> Outcome
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    B: http_body::Body,
+{
+    poll_fn(|cx| app.poll_ready(cx)).await.map_err(|_| ERROR)?;
+    let (head, body) = app.call(request).await.map_err(|_| ERROR)?.into_parts();
     let mut body = pin!(body);
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Outcome::Error };
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame.map_err(|_| ERROR)?.into_data() {
             bytes.put(data);
         }
         if bytes.len() > MAX_RESPONSE {
             break;
         }
     }
-    Outcome::read(head.status, &head.headers, &bytes)
+    Ok(Summary::new(head.status, &head.headers, &bytes))
 }
 
 /// `None` if it panics.
