@@ -26,22 +26,16 @@ pub(super) struct Summary {
     has_challenge: bool,
 }
 
-/// Instead of a response.
-pub(super) struct Failure {
-    name: &'static str,
-    likely_cause: &'static str,
-}
+/// The name and the likely cause of what happens instead of a response.
+pub(super) struct Failure(&'static str, &'static str);
 
-/// Of the service, or of the response's body.
-pub(super) const ERROR: Failure = Failure {
-    name: "an error of the service",
-    likely_cause: "the service returns an error, which breaks the connection; make a response of it, or call \
-                   `.over_network()` if it is a client",
-};
-pub(super) const PANIC: Failure = Failure {
-    name: "a panic",
-    likely_cause: "the app panics, which breaks the connection; return a `ServerError`",
-};
+pub(super) const ERROR: Failure = Failure(
+    "an error of the service",
+    "the service returns an error, which breaks the connection; make a response of it, or call \
+     `.over_network()` if it is a client",
+);
+pub(super) const PANIC: Failure =
+    Failure("a panic", "the app panics, which breaks the connection; return a `ServerError`");
 
 /// Only the status and the code are reported: the rest may contain anything.
 impl fmt::Display for Summary {
@@ -130,14 +124,14 @@ impl Evaluator {
     pub(super) fn evaluate(&mut self, probe: Probe, outcome: &Outcome) -> Sent {
         self.sent += 1;
         let is_acknowledged = outcome.as_ref().is_ok_and(|summary| summary.status.is_success());
-        let mut likely_cause = match outcome {
-            Ok(summary) => self.likely_cause(&probe, summary),
-            Err(failure) => Some(failure.likely_cause.into()),
+        let (mut response, mut likely_cause) = match outcome {
+            Ok(summary) => (summary.to_string(), self.likely_cause(&probe, summary)),
+            Err(Failure(name, likely_cause)) => (name.to_string(), Some((*likely_cause).into())),
         };
         if probe.name == FIRST {
             likely_cause = likely_cause.map(|cause| format!("{cause} {NOT_SENT}").into());
         }
-        let remark = match (probe.expected, outcome, probe.was_read()) {
+        response += match (probe.expected, outcome, probe.was_read()) {
             (Expected::Refused(code, pointer), Ok(summary), _)
                 if summary.code == Some(code) && summary.pointer.as_deref() != pointer =>
             {
@@ -147,22 +141,15 @@ impl Evaluator {
             (Expected::UNAUTHORIZED, _, Some(true)) if !is_acknowledged => ", body read",
             _ => "",
         };
-        let response = match outcome {
-            Ok(summary) => format!("{summary}{remark}"),
-            Err(failure) => format!("{}{remark}", failure.name),
-        };
         let has_finding = likely_cause.is_some();
         let sent = Sent { probe, response, is_acknowledged, has_finding };
-        if let Some(likely_cause) =
-            likely_cause.filter(|_| is_acknowledged || !self.has_first_finding())
-        {
-            let finding = sent.finding(likely_cause);
-            let is_refusal = matches!(sent.probe.expected, Expected::Refused(..));
-            if is_refusal && is_acknowledged && sent.probe.is_opt_out {
+        let is_refusal = matches!(sent.probe.expected, Expected::Refused(..));
+        match likely_cause.map(|likely_cause| sent.finding(likely_cause)) {
+            Some(_) if self.has_first_finding() && !is_acknowledged => {}
+            Some(finding) if is_refusal && is_acknowledged && sent.probe.is_opt_out => {
                 self.departures.push(finding);
-            } else {
-                self.findings.push(finding);
             }
+            finding => self.findings.extend(finding),
         }
         sent
     }

@@ -1,18 +1,18 @@
 //! Credentials that must be rejected.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderName, Request};
+use http::HeaderName;
 
-use super::credential::{append, encoded, formatted};
+use super::credential::{encoded, formatted};
 use crate::{Credential, auth::Location};
 
 /// What a request has instead of the credential.
 pub(super) struct InvalidCredential {
     pub(super) name: &'static str,
     pub(super) likely_cause: &'static str,
-    location: Location,
+    pub(super) location: Location,
     /// Formatted for the location.
-    values: Vec<String>,
+    pub(super) values: Vec<String>,
 }
 
 pub(super) const NO_CHECK: &str =
@@ -103,16 +103,6 @@ pub(super) fn invalid_credentials(credential: &Credential) -> Vec<InvalidCredent
     all
 }
 
-impl InvalidCredential {
-    /// In place of the credential; `false` if it is the right one after all (a header may have any
-    /// name, and a secret no letters), or if no request can have it: a URI has a maximum length, and a
-    /// header holds no control character.
-    pub(super) fn apply_to<B>(self, credential: &Credential, request: &mut Request<B>) -> bool {
-        credential.remove_from(request);
-        append(request, &self.location, self.values).is_some() && !credential.is_present(request)
-    }
-}
-
 /// With another last letter. (`=` can only end a bearer token.)
 fn with_other_end(secret: &str) -> String {
     let end = secret.trim_end_matches('=');
@@ -122,9 +112,8 @@ fn with_other_end(secret: &str) -> String {
 }
 
 fn with_other_case(text: &str) -> String {
-    let swapped = |letter: char| match letter {
-        'a'..='z' => letter.to_ascii_uppercase(),
-        _ => letter.to_ascii_lowercase(),
-    };
-    text.chars().map(swapped).collect()
+    match text.to_ascii_uppercase() {
+        upper if upper == text => text.to_ascii_lowercase(),
+        upper => upper,
+    }
 }

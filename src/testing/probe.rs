@@ -16,6 +16,7 @@ use http::{
 
 use super::{
     body::{EventJson, RecordedBody},
+    credential::append,
     event,
     invalid_credentials::{NO_CHECK, invalid_credentials},
     unauthenticated,
@@ -236,7 +237,11 @@ impl Target {
         let mut probes = Vec::new();
         for invalid in invalid_credentials(&self.credential) {
             let mut probe = self.probe(invalid.name, invalid.likely_cause, &self.event());
-            if invalid.apply_to(&self.credential, &mut probe.request) {
+            self.credential.remove_from(&mut probe.request);
+            // A URI has a maximum length, a header holds no control character, and the credential may be
+            // right after all: its header may have any name, and its secret no letters.
+            let appended = append(&mut probe.request, &invalid.location, invalid.values);
+            if appended.is_some() && !self.credential.is_present(&probe.request) {
                 probes.push(probe);
             }
         }
@@ -262,12 +267,11 @@ impl Target {
 
     fn add_refused(&self, probes: &mut Vec<Probe>) {
         for (name, is_valid, values) in CONTENT_TYPES {
-            let probe = self.probe(name, FORM, &self.event()).content_type(values);
-            probes.push(if is_valid {
-                probe
-            } else {
-                probe.refused(Code::ContentType, None, true)
-            });
+            let mut probe = self.probe(name, FORM, &self.event()).content_type(values);
+            if !is_valid {
+                probe = probe.refused(Code::ContentType, None, true);
+            }
+            probes.push(probe);
         }
         for (name, is_opt_out, edit) in NOT_JSON {
             let probe =

@@ -9,26 +9,7 @@ const MAX_LINES: usize = 6;
 
 /// The result of [`conformance`](super::conformance).
 ///
-/// `Display` writes each likely cause once, critical ones first, and below it its probes:
-///
-/// ```
-/// # use axum::{Json, Router, routing::post};
-/// # use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, testing};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
-/// # let credential = Credential::token("s3cr3t")?;
-/// // No layer, and `Json` instead of the extractor.
-/// let app: Router =
-///     Router::new().route("/hook", post(async |_: Json<UnsubscribeEvent>| Received));
-///
-/// let report = testing::conformance(app, "/hook", &credential).await;
-/// assert!(!report.passed());
-/// let finding = &report.findings()[0];
-/// assert_eq!(finding.to_string(), "no_credential: expected 401 unauthorized, got 200");
-/// assert!(finding.likely_cause().starts_with("CRITICAL: a forged event is accepted"));
-/// # Ok(())
-/// # }
-/// ```
+/// `Display` writes each likely cause once, critical ones first, and below it its probes.
 #[derive(Clone, Debug)]
 #[must_use = "call `assert_passed`"]
 pub struct Report {
