@@ -314,12 +314,8 @@ fn rewritten(is_outside: bool, rewrite: fn(HeaderMap, Bytes) -> (HeaderMap, Byte
         head.headers = headers;
         next.run(Request::from_parts(head, body.into())).await
     });
-    let route = post(unsubscribed);
-    routed(if is_outside {
-        route.layer(auth()).layer::<_, Infallible>(rewrite)
-    } else {
-        route.layer::<_, Infallible>(rewrite).layer(auth())
-    })
+    let app = routed(post(unsubscribed));
+    if is_outside { app.layer(auth()).layer(rewrite) } else { app.layer(rewrite).layer(auth()) }
 }
 
 /// Apps in which the first delivery fails: one finding says all.
@@ -380,10 +376,7 @@ async fn an_app_that_does_not_reject_forged_deliveries_is_named() {
         let gone = futures_util::stream::once(async { Err::<Bytes, _>("gone") });
         (StatusCode::UNAUTHORIZED, Body::from_stream(gone)).into_response()
     };
-    let html = |mut response: AnyResponse| {
-        response.headers_mut().insert("content-type", HeaderValue::from_static("text/html"));
-        response
-    };
+    let html = |response| ([("content-type", "text/html")], response).into_response();
     let no_challenge = |mut response: AnyResponse| {
         response.headers_mut().remove("www-authenticate");
         response
@@ -407,6 +400,10 @@ async fn an_app_that_does_not_reject_forged_deliveries_is_named() {
         assert_first(&report, "no_credential", likely_cause);
         assert!(report.findings().len() >= 17, "{report}");
     }
+
+    // A refusal whose code is removed too.
+    let report = suite(changed(0, |_| code(200))).await;
+    assert_cause(&report, "body_empty", "something makes acknowledgements of refusals");
 
     let later = async |request: Request| drop(tokio::spawn(to_bytes(request.into_body(), 9)));
     let elsewhere = Router::new().route("/hook", post(unsubscribed).layer(auth()));
@@ -459,7 +456,7 @@ async fn a_comparison_by_hand_is_named() {
     let bearer = &Credential::bearer(SECRET).expect(USABLE);
     let basic = &Credential::basic("user", "ab").expect(USABLE);
     let query = &Credential::query("key", SECRET).expect(USABLE);
-    let token = &token(SECRET);
+    let (short, token) = (&token("A"), &token(SECRET));
 
     let any: IsRight = |given| matches!(given, [given] if given != &SECRET);
     let start: IsRight = |given| matches!(given, [given] if given.starts_with(SECRET));
@@ -479,6 +476,8 @@ async fn a_comparison_by_hand_is_named() {
     for (credential, is_right, probes, likely_cause) in [
         (token, any, wrong, "another secret is accepted"),
         (token, |given| given == [""], "secret_empty", "an empty secret"),
+        (short, |given| given == [""], "secret_empty", "an empty secret"),
+        (short, |given| given == ["a"], "secret_in_other_case", "case-insensitively"),
         (token, start, "secret_with_suffix secret_in_another_header", "only a part"),
         (token, end, "secret_with_prefix secret_in_a_list secret_in_another_header", "only a part"),
         (token, case, "secret_in_other_case secret_in_another_header", "case-insensitively"),
@@ -724,6 +723,7 @@ async fn a_report_has_each_likely_cause_once_and_critical_ones_first() {
     let causes: Vec<_> = lines[1..].iter().filter(|line| !line.starts_with("  - ")).collect();
     assert_eq!(causes.iter().collect::<HashSet<_>>().len(), causes.len(), "{text}");
     assert!(lines.iter().any(|line| line.starts_with("  - and ")), "{text}");
+    assert_eq!(text.matches("CRITICAL: a forged event is accepted").count(), 1, "{text}");
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ impl Credential {
     /// let mut request = http::Request::post("/webhooks/unsubscribe").body(()).unwrap();
     /// Credential::token("s3cr3t")?.apply_to(&mut request);
     /// assert_eq!(request.headers()["x-lox24-token"], "s3cr3t");
+    /// assert!(request.headers()["x-lox24-token"].is_sensitive());
     ///
     /// Credential::query("token", "s3cr3t&more")?.apply_to(&mut request);
     /// assert_eq!(request.uri(), "/webhooks/unsubscribe?token=s3cr3t%26more");

@@ -181,12 +181,11 @@ impl Evaluator {
 
     pub(super) fn report(mut self) -> Report {
         let others = self.departures.len().saturating_sub(1);
-        if let Some(mut departure) = self.departures.into_iter().next() {
-            if others > 0 {
-                departure.response = format!("{}, and {others} more", departure.response);
-            }
-            self.findings.push(departure);
+        let mut departure = self.departures.into_iter().next();
+        if let (Some(departure), 1..) = (&mut departure, others) {
+            departure.response = format!("{}, and {others} more", departure.response);
         }
+        self.findings.extend(departure);
         Report { probes: self.sent, findings: self.findings }
     }
 
