@@ -176,7 +176,7 @@ const CONTENT_TYPES: [(&str, bool, &[&str]); 6] = [
 
 type Edit = fn(&str) -> Vec<u8>;
 
-/// Each with whether its opt-out can be read.
+/// With whether the opt-out can be read.
 const NOT_JSON: [(&str, bool, Edit); 6] = [
     ("body_empty", false, |_| Vec::new()),
     // `data` comes before `name`.
@@ -410,6 +410,7 @@ impl Probe {
         self.was_read.as_ref().map(|was_read| was_read.load(Ordering::Relaxed))
     }
 
+    /// It must be refused; the likely cause of another outcome follows from the code.
     fn refused(self, code: Code, pointer: Option<&'static str>, is_opt_out: bool) -> Self {
         let likely_cause = match code {
             Code::BodyTooLarge => NO_LIMIT,
