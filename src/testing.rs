@@ -10,34 +10,22 @@
 //! [`conformance`] sends an app forged, duplicate, malformed, oversized and repeated deliveries, and
 //! valid ones in every form that the contract allows. Each unexpected outcome is reported with its
 //! likely cause, so one test shows that the layer, the extractor, the handler and the middleware
-//! around them work together:
+//! around them work together. [`suppressed`](Conformance::suppressed) also checks what the app stores.
+//! For tests of your own, [`event`] makes an event and [`delivery`] a request.
 //!
 //! ```
-//! use axum::{Router, routing::post};
-//! use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth, testing};
-//!
-//! async fn unsubscribed(event: UnsubscribeEvent) -> Received {
-//!     // Add event.data.phone to the suppression list here.
-//!     Received
-//! }
-//!
-//! fn app(credential: Credential) -> Router {
-//!     let auth = WebhookAuth::from_credential(credential);
-//!     Router::new().route("/webhooks/unsubscribe", post(unsubscribed).layer(auth))
-//! }
-//!
+//! # use axum::{Router, routing::post};
+//! # use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth, testing};
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
-//! // #[tokio::test]
+//! # let unsubscribed = async |_: UnsubscribeEvent| Received;
 //! let credential = Credential::token("s3cr3t")?;
-//! let app = app(credential.clone());
-//! testing::conformance(app, "/webhooks/unsubscribe", &credential).await.assert_passed();
+//! let auth = WebhookAuth::from_credential(credential.clone());
+//! let app: Router = Router::new().route("/hook", post(unsubscribed).layer(auth));
+//! testing::conformance(app, "/hook", &credential).await.assert_passed();
 //! # Ok(())
 //! # }
 //! ```
-//!
-//! [`suppressed`](Conformance::suppressed) also checks what the app stores. For tests of your own,
-//! [`event`] makes an event and [`delivery`] a request.
 
 mod body;
 mod credential;
@@ -83,34 +71,15 @@ pub fn event() -> UnsubscribeEvent {
 
 /// A delivery as the provider sends it: a `POST` of JSON with the credential.
 ///
-/// The body is any `Serialize` value, such as an [`event`].
+/// The body is any `Serialize` value, such as an [`event`]; `.map(|_| ..)` replaces it by bytes.
 ///
 /// ```
-/// use axum::{Router, body::Body, routing::post};
-/// use tower::ServiceExt;
-/// use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, WebhookAuth, testing};
-///
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
+/// # use unsubscribe_webhook::{Credential, testing};
 /// let credential = Credential::token("s3cr3t")?;
-/// let auth = WebhookAuth::from_credential(credential.clone());
-/// let app: Router =
-///     Router::new().route("/hook", post(async |_: UnsubscribeEvent| Received).layer(auth));
-///
-/// let mut event = testing::event();
-/// event.data.phone = "+4915112345678".to_owned();
-/// let request = testing::delivery("/hook", &credential, &event);
-/// assert_eq!(app.clone().oneshot(request).await.unwrap().status(), 200);
-///
 /// let mut body = serde_json::json!(testing::event());
 /// body["data"]["phone"] = 4911113333444_i64.into();
-/// let invalid = testing::delivery("/hook", &credential, &body);
-/// assert_eq!(app.clone().oneshot(invalid).await.unwrap().status(), 400);
-///
-/// let not_json = testing::delivery("/hook", &credential, &event).map(|_| Body::from("{"));
-/// assert_eq!(app.oneshot(not_json).await.unwrap().status(), 400);
-/// # Ok(())
-/// # }
+/// let invalid = testing::delivery("/webhooks/unsubscribe", &credential, &body);
+/// # Ok::<_, unsubscribe_webhook::ConfigError>(())
 /// ```
 ///
 /// # Panics

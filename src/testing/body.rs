@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use uuid::Uuid;
 
 /// The contract's example with an id and a phone number of its own.
@@ -33,11 +33,18 @@ impl EventJson {
         event.with("/data/user_id", account.to_string()).with_phone(unassigned_number())
     }
 
+    /// Without raw JSON, the field is removed.
     pub(super) fn with(mut self, pointer: &str, raw: impl Into<String>) -> Self {
-        let placeholder = placeholder(self.raw.len());
-        let (object, name) = self.object(pointer);
-        object.insert(name.to_owned(), placeholder);
-        self.raw.push(raw.into());
+        let (parent, name) = pointer.rsplit_once('/').expect("a pointer has a slash");
+        let object = self.tree.pointer_mut(parent).and_then(Value::as_object_mut);
+        let object = object.expect("the example has this object");
+        match raw.into() {
+            raw if raw.is_empty() => drop(object.remove(name)),
+            raw => {
+                object.insert(name.to_owned(), placeholder(self.raw.len()));
+                self.raw.push(raw);
+            }
+        }
         self
     }
 
@@ -54,12 +61,6 @@ impl EventJson {
         self.with(pointer, format!(r#"{value},"{name}":{value}"#))
     }
 
-    pub(super) fn without(mut self, pointer: &str) -> Self {
-        let (object, name) = self.object(pointer);
-        object.remove(name);
-        self
-    }
-
     pub(super) fn text(&self) -> String {
         let mut text = self.tree.to_string();
         // A later text may hold an earlier placeholder.
@@ -67,12 +68,6 @@ impl EventJson {
             text = text.replace(&placeholder(index).to_string(), raw);
         }
         text
-    }
-
-    fn object<'a>(&mut self, pointer: &'a str) -> (&mut Map<String, Value>, &'a str) {
-        let (parent, name) = pointer.rsplit_once('/').expect("a pointer has a slash");
-        let object = self.tree.pointer_mut(parent).and_then(Value::as_object_mut);
-        (object.expect("the example has this object"), name)
     }
 }
 

@@ -22,6 +22,7 @@ impl Credential {
     /// let mut request = http::Request::post("/webhooks/unsubscribe").body(()).unwrap();
     /// Credential::token("s3cr3t")?.apply_to(&mut request);
     /// assert_eq!(request.headers()["x-lox24-token"], "s3cr3t");
+    /// assert!(request.headers()["x-lox24-token"].is_sensitive());
     ///
     /// Credential::query("token", "s3cr3t&more")?.apply_to(&mut request);
     /// assert_eq!(request.uri(), "/webhooks/unsubscribe?token=s3cr3t%26more");
@@ -31,66 +32,72 @@ impl Credential {
     pub fn apply_to<B>(&self, request: &mut Request<B>) {
         self.remove_from(request);
         let (location, value) = self.location_and_value();
-        match location {
-            Location::Header(name) => insert_sensitive(request, name, value),
-            Location::Bearer => {
-                insert_sensitive(request, &AUTHORIZATION, &format!("Bearer {value}"));
-            }
-            Location::Basic => {
-                insert_sensitive(request, &AUTHORIZATION, &format!("Basic {value}"));
-            }
-            Location::Query(parameter) => {
-                let pair = format!("{}={}", encoded(parameter), encoded(value));
-                *request.uri_mut() = with_pairs(request.uri(), [pair])
-                    .expect("the URI cannot take one more parameter");
-            }
-        }
+        append(request, location, vec![formatted(location, value)])
+            .expect("the URI cannot take one more parameter");
     }
 
     /// Empties the location.
     pub(super) fn remove_from<B>(&self, request: &mut Request<B>) {
         match self.location_and_value().0 {
-            Location::Header(name) => drop(request.headers_mut().remove(name)),
-            Location::Bearer | Location::Basic => {
-                drop(request.headers_mut().remove(AUTHORIZATION));
-            }
             Location::Query(parameter) => {
-                let is_other = |pair: &&str| {
+                let mut others = pairs(request.uri());
+                others.retain(|pair| {
                     form_urlencoded::parse(pair.as_bytes()).all(|(name, _)| name != *parameter)
-                };
-                let query = request.uri().query().unwrap_or_default();
-                let others: Vec<_> = query.split('&').filter(is_other).map(str::to_owned).collect();
-                let path = with_path_and_query(request.uri(), request.uri().path());
-                if let Some(path) = path {
-                    *request.uri_mut() = with_pairs(&path, others).expect("a shorter URI");
+                });
+                if let Some(uri) = with_query(request.uri(), &others) {
+                    *request.uri_mut() = uri;
                 }
             }
+            location => drop(request.headers_mut().remove(header(location))),
         }
     }
 }
 
-fn insert_sensitive<B>(request: &mut Request<B>, name: &HeaderName, value: &str) {
-    let mut value =
-        HeaderValue::from_str(value).expect("the constructors take printable ASCII only");
-    value.set_sensitive(true);
-    request.headers_mut().insert(name, value);
+/// The value of a location's header, or the pair in the query. A value of Basic is in base64.
+pub(super) fn formatted(location: &Location, value: &str) -> String {
+    match location {
+        Location::Header(_) => value.to_owned(),
+        Location::Bearer => format!("Bearer {value}"),
+        Location::Basic => format!("Basic {value}"),
+        Location::Query(name) => format!("{}={}", encoded(name), encoded(value)),
+    }
 }
 
 pub(super) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// With more encoded `name=value` pairs; `None` if a URI cannot hold them.
-pub(super) fn with_pairs(uri: &Uri, pairs: impl IntoIterator<Item = String>) -> Option<Uri> {
-    let query = uri.query().into_iter().map(str::to_owned);
-    let pairs: Vec<_> = query.chain(pairs).filter(|pair| !pair.is_empty()).collect();
-    if pairs.is_empty() {
-        return Some(uri.clone());
+/// Adds formatted values to a location; `None` if a URI or a header cannot hold them.
+pub(super) fn append<B>(
+    request: &mut Request<B>,
+    location: &Location,
+    values: Vec<String>,
+) -> Option<()> {
+    if let Location::Query(_) = location {
+        *request.uri_mut() = with_query(request.uri(), &[pairs(request.uri()), values].concat())?;
+        return Some(());
     }
-    with_path_and_query(uri, &format!("{}?{}", uri.path(), pairs.join("&")))
+    for value in values {
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        request.headers_mut().append(header(location), value);
+    }
+    Some(())
 }
 
-fn with_path_and_query(uri: &Uri, path_and_query: &str) -> Option<Uri> {
+/// Of any location but the query.
+fn header(location: &Location) -> &HeaderName {
+    if let Location::Header(name) = location { name } else { &AUTHORIZATION }
+}
+
+fn pairs(uri: &Uri) -> Vec<String> {
+    let pairs = uri.query().unwrap_or_default().split('&');
+    pairs.filter(|pair| !pair.is_empty()).map(str::to_owned).collect()
+}
+
+fn with_query(uri: &Uri, pairs: &[String]) -> Option<Uri> {
+    let separator = if pairs.is_empty() { "" } else { "?" };
+    let path_and_query = [uri.path(), separator, &pairs.join("&")].concat();
     if path_and_query.len() > MAX_URI_LENGTH {
         return None;
     }

@@ -14,13 +14,9 @@ use super::{
 };
 use crate::Code;
 
-pub(super) enum Outcome {
-    Response(Summary),
-    /// The service, or the response's body, returned an error.
-    Error,
-    Panic,
-}
+pub(super) type Outcome = Result<Summary, Failure>;
 
+/// Of a response.
 pub(super) struct Summary {
     status: StatusCode,
     code: Option<Code>,
@@ -30,43 +26,28 @@ pub(super) struct Summary {
     has_challenge: bool,
 }
 
-impl Outcome {
-    pub(super) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        let code = Code::ALL.iter().copied().find(|code| body["code"] == code.as_str());
-        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let is_typed =
-            content_type.is_some_and(|value| value.starts_with(b"application/problem+json"));
-        Self::Response(Summary {
-            status,
-            code,
-            pointer: body["pointer"].as_str().map(str::to_owned),
-            is_problem: code.is_some() && is_typed && body["status"] == status.as_u16(),
-            has_challenge: headers.contains_key(WWW_AUTHENTICATE),
-        })
-    }
+/// The name and the likely cause of what happens instead of a response.
+pub(super) struct Failure(&'static str, &'static str);
 
-    fn is_acknowledged(&self) -> bool {
-        matches!(self, Self::Response(summary) if summary.status.is_success())
-    }
-}
+pub(super) const ERROR: Failure = Failure(
+    "an error of the service",
+    "the service returns an error, which breaks the connection; make a response of it, or call \
+     `.over_network()` if it is a client",
+);
+pub(super) const PANIC: Failure =
+    Failure("a panic", "the app panics, which breaks the connection; return a `ServerError`");
 
 /// Only the status and the code are reported: the rest may contain anything.
-impl fmt::Display for Outcome {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let summary = match self {
-            Self::Response(summary) => summary,
-            Self::Error => return f.write_str("an error of the service"),
-            Self::Panic => return f.write_str("a panic"),
-        };
-        write!(f, "{}", summary.status.as_u16())?;
-        match summary.code {
-            Some(code) if summary.is_problem => write!(f, " {code}")?,
+        write!(f, "{}", self.status.as_u16())?;
+        match self.code {
+            Some(code) if self.is_problem => write!(f, " {code}")?,
             Some(code) => write!(f, " with invalid problem details of {code}")?,
-            None if !summary.status.is_success() => f.write_str(" without problem details")?,
+            None if !self.status.is_success() => f.write_str(" without problem details")?,
             None => {}
         }
-        if summary.status == StatusCode::UNAUTHORIZED && !summary.has_challenge {
+        if self.status == StatusCode::UNAUTHORIZED && !self.has_challenge {
             f.write_str(" without WWW-Authenticate")?;
         }
         Ok(())
@@ -74,6 +55,21 @@ impl fmt::Display for Outcome {
 }
 
 impl Summary {
+    pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let code = Code::ALL.iter().copied().find(|code| body["code"] == code.as_str());
+        let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let is_typed =
+            content_type.is_some_and(|value| value.starts_with(b"application/problem+json"));
+        Self {
+            status,
+            code,
+            pointer: body["pointer"].as_str().map(str::to_owned),
+            is_problem: code.is_some() && is_typed && body["status"] == status.as_u16(),
+            has_challenge: headers.contains_key(WWW_AUTHENTICATE),
+        }
+    }
+
     fn is(&self, code: Code, pointer: Option<&str>) -> bool {
         self.is_problem
             && self.status == code.status()
@@ -112,7 +108,6 @@ impl Sent {
 
 #[derive(Default)]
 pub(super) struct Evaluator {
-    over_network: bool,
     /// Whether something turns refusals into acknowledgements.
     rewrites_refusals: bool,
     /// The cause of all accepted forgeries, if there is one: causes of single ones are not reported then.
@@ -126,41 +121,35 @@ pub(super) struct Evaluator {
 }
 
 impl Evaluator {
-    pub(super) fn new(over_network: bool) -> Self {
-        Self { over_network, ..Self::default() }
-    }
-
     pub(super) fn evaluate(&mut self, probe: Probe, outcome: &Outcome) -> Sent {
         self.sent += 1;
-        let is_acknowledged = outcome.is_acknowledged();
-        let mut likely_cause = self.likely_cause(&probe, outcome);
+        let is_acknowledged = outcome.as_ref().is_ok_and(|summary| summary.status.is_success());
+        let (mut response, mut likely_cause) = match outcome {
+            Ok(summary) => (summary.to_string(), self.likely_cause(&probe, summary)),
+            Err(Failure(name, likely_cause)) => (name.to_string(), Some((*likely_cause).into())),
+        };
         if probe.name == FIRST {
             likely_cause = likely_cause.map(|cause| format!("{cause} {NOT_SENT}").into());
         }
-        let mut response = outcome.to_string();
-        response += match (probe.expected, outcome) {
-            (Expected::Refused(code, pointer), Outcome::Response(summary))
+        response += match (probe.expected, outcome, probe.was_read()) {
+            (Expected::Refused(code, pointer), Ok(summary), _)
                 if summary.code == Some(code) && summary.pointer.as_deref() != pointer =>
             {
                 ", another pointer"
             }
-            _ if self.over_network => "",
-            _ if is_acknowledged && !probe.was_read() => ", body unread",
-            (Expected::UNAUTHORIZED, _) if !is_acknowledged && probe.was_read() => ", body read",
+            (_, _, Some(false)) if is_acknowledged => ", body unread",
+            (Expected::UNAUTHORIZED, _, Some(true)) if !is_acknowledged => ", body read",
             _ => "",
         };
         let has_finding = likely_cause.is_some();
         let sent = Sent { probe, response, is_acknowledged, has_finding };
-        if let Some(likely_cause) =
-            likely_cause.filter(|_| is_acknowledged || !self.has_first_finding())
-        {
-            let finding = sent.finding(likely_cause);
-            let is_refusal = matches!(sent.probe.expected, Expected::Refused(..));
-            if is_refusal && is_acknowledged && sent.probe.is_opt_out {
+        let is_refusal = matches!(sent.probe.expected, Expected::Refused(..));
+        match likely_cause.map(|likely_cause| sent.finding(likely_cause)) {
+            Some(_) if self.has_first_finding() && !is_acknowledged => {}
+            Some(finding) if is_refusal && is_acknowledged && sent.probe.is_opt_out => {
                 self.departures.push(finding);
-            } else {
-                self.findings.push(finding);
             }
+            finding => self.findings.extend(finding),
         }
         sent
     }
@@ -192,25 +181,18 @@ impl Evaluator {
 
     pub(super) fn report(mut self) -> Report {
         let others = self.departures.len().saturating_sub(1);
-        if let Some(mut departure) = self.departures.into_iter().next() {
-            if others > 0 {
-                departure.response = format!("{}, and {others} more", departure.response);
-            }
-            self.findings.push(departure);
+        let mut departure = self.departures.into_iter().next();
+        if let (Some(departure), 1..) = (&mut departure, others) {
+            departure.response = format!("{}, and {others} more", departure.response);
         }
+        self.findings.extend(departure);
         Report { probes: self.sent, findings: self.findings }
     }
 
-    fn likely_cause(&mut self, probe: &Probe, outcome: &Outcome) -> Option<Cow<'static, str>> {
-        let summary = match outcome {
-            Outcome::Response(summary) => summary,
-            Outcome::Error => return Some(ERROR.into()),
-            Outcome::Panic => return Some(PANIC.into()),
-        };
-        let is_acknowledged = outcome.is_acknowledged();
+    fn likely_cause(&mut self, probe: &Probe, summary: &Summary) -> Option<Cow<'static, str>> {
         match probe.expected {
-            Expected::Acknowledged | Expected::OtherEvent if is_acknowledged => {
-                (!self.over_network && !probe.was_read()).then(|| UNREAD.into())
+            Expected::Acknowledged | Expected::OtherEvent if summary.status.is_success() => {
+                (probe.was_read() == Some(false)).then(|| UNREAD.into())
             }
             Expected::OtherEvent if summary.is(Code::OtherEvent, Some("/name")) => None,
             Expected::UNAUTHORIZED => self.forged(probe, summary),
@@ -221,26 +203,24 @@ impl Evaluator {
     }
 
     fn forged(&mut self, probe: &Probe, summary: &Summary) -> Option<Cow<'static, str>> {
-        let (is_read, is_unread) = match probe.was_read() {
-            _ if self.over_network => (false, false),
-            was_read => (was_read, !was_read),
-        };
+        let was_read = probe.was_read();
         if summary.status.is_success() {
-            self.rewrites_refusals |= is_unread;
-            if matches!(&*probe.name, "no_credential" | "secret_wrong") {
+            self.rewrites_refusals |= was_read == Some(false);
+            if matches!(probe.name.as_str(), "no_credential" | "secret_wrong") {
                 self.accepts_forged.get_or_insert(probe.likely_cause);
             }
         }
         Some(match summary.status.as_u16() {
             200..300 if summary.was_refusal() => STATUS_CHANGED.into(),
-            200..300 if is_unread => FORGED_UNREAD.into(),
+            200..300 if was_read == Some(false) => FORGED_UNREAD.into(),
             200..300 => {
                 let cause = self.accepts_forged.unwrap_or(probe.likely_cause);
-                let or = if self.over_network { OR_FALLBACK } else { "" };
+                let or = if was_read.is_none() { OR_FALLBACK } else { "" };
                 format!("{FORGED_ACCEPTED}{cause}{or}").into()
             }
-            _ if summary.is(Code::Unauthorized, None) && is_read => BUFFERED.into(),
-            _ if summary.is(Code::Unauthorized, None) => return None,
+            _ if summary.is(Code::Unauthorized, None) => {
+                return (was_read == Some(true)).then(|| BUFFERED.into());
+            }
             401 => REWRITTEN.into(),
             400 | 413 | 415 | 422 | 500.. => LATE_CHECK.into(),
             _ => OTHER_CHECK.into(),
@@ -283,9 +263,6 @@ fn not_acknowledged(probe: &Probe, summary: &Summary) -> &'static str {
 }
 
 const NOT_SENT: &str = "(the probes that need a good delivery were not sent)";
-const ERROR: &str = "the service returns an error, which breaks the connection; make a response of it, or call \
-     `.over_network()` if it is a client";
-const PANIC: &str = "the app panics, which breaks the connection; return a `ServerError`";
 const FORGED_ACCEPTED: &str = "CRITICAL: a forged event is accepted: ";
 const OR_FALLBACK: &str = "; or a fallback responds 200 to everything (compare the path)";
 const FORGED_STORED: &str = "CRITICAL: a forged event is stored before the credential is checked; store it in a handler that takes \

@@ -1,18 +1,18 @@
 //! Credentials that must be rejected.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderName, HeaderValue, Request, header::AUTHORIZATION};
+use http::HeaderName;
 
-use super::credential::{encoded, with_pairs};
+use super::credential::{encoded, formatted};
 use crate::{Credential, auth::Location};
 
 /// What a request has instead of the credential.
 pub(super) struct InvalidCredential {
     pub(super) name: &'static str,
     pub(super) likely_cause: &'static str,
-    /// In the credential's location: values of its header, or raw `name=value` pairs.
-    values: Vec<String>,
-    elsewhere: Option<(HeaderName, String)>,
+    pub(super) location: Location,
+    /// Formatted for the location.
+    pub(super) values: Vec<String>,
 }
 
 pub(super) const NO_CHECK: &str =
@@ -27,20 +27,34 @@ const OTHER_SECRET: &str = "another secret is accepted; remove old and default o
 
 /// The location without the secret, or with anything but the secret exactly once.
 pub(super) fn invalid_credentials(credential: &Credential) -> Vec<InvalidCredential> {
-    let (user, secret) = &user_and_secret(credential);
-    let location = credential.location_and_value().0;
-    let format = |secret: &str| formatted(location, user, secret);
+    let (location, value) = credential.location_and_value();
+    let (user, secret) = match location {
+        Location::Basic => {
+            let pair = BASE64.decode(value).expect("a pair is kept as base64");
+            let pair = String::from_utf8(pair).expect("a pair is UTF-8");
+            let (user, password) = pair.split_once(':').expect("a pair has a colon");
+            (user.to_owned(), password.to_owned())
+        }
+        _ => (String::new(), value.to_owned()),
+    };
+    let (user, secret) = (&*user, &*secret);
+    let of_user = |user: &str, secret: &str| match location {
+        Location::Basic => formatted(location, &BASE64.encode(format!("{user}:{secret}"))),
+        _ => formatted(location, secret),
+    };
+    let format = |secret: &str| of_user(user, secret);
     let other = with_other_end(secret);
-    let (right, wrong) = (format(secret), format(&other));
+    let (right, wrong) = (&*format(secret), &*format(&other));
     let (mut without_start, mut without_end) = (secret.chars(), secret.chars());
     without_start.next();
     without_end.next_back();
 
     let mut all = Vec::new();
-    let mut add = |name, likely_cause, values| {
-        all.push(InvalidCredential { name, likely_cause, values, elsewhere: None });
+    let mut add = |name, likely_cause, values: &[&str]| {
+        let values = values.iter().copied().map(str::to_owned).collect();
+        all.push(InvalidCredential { name, likely_cause, location: location.clone(), values });
     };
-    add("no_credential", NO_CHECK, vec![]);
+    add("no_credential", NO_CHECK, &[]);
     for (name, likely_cause, value) in [
         ("secret_wrong", OTHER_SECRET, &*"x".repeat(secret.chars().count() + 1)),
         ("secret_wrong_at_the_end", PARTIAL, &other),
@@ -51,95 +65,42 @@ pub(super) fn invalid_credentials(credential: &Credential) -> Vec<InvalidCredent
         ("secret_in_other_case", CASE, &with_other_case(secret)),
         ("secret_empty", EMPTY, ""),
     ] {
-        // Of a short secret nothing may be left, or nothing changes.
-        if value != secret && (!value.is_empty() || name == "secret_empty") {
-            add(name, likely_cause, vec![format(value)]);
+        // Of a secret of one letter nothing is left.
+        if !value.is_empty() || name == "secret_empty" {
+            add(name, likely_cause, &[&format(value)]);
         }
     }
-    add("secret_twice", DUPLICATE, vec![right.clone(), right.clone()]);
-    add("secret_before_a_wrong_one", DUPLICATE, vec![right.clone(), wrong.clone()]);
-    add("secret_after_a_wrong_one", DUPLICATE, vec![wrong.clone(), right.clone()]);
+    add("secret_twice", DUPLICATE, &[right, right]);
+    add("secret_before_a_wrong_one", DUPLICATE, &[right, wrong]);
+    add("secret_after_a_wrong_one", DUPLICATE, &[wrong, right]);
     match location {
-        Location::Header(_) => add("secret_in_a_list", PARTIAL, vec![format!("{wrong}, {right}")]),
+        Location::Header(_) => add("secret_in_a_list", PARTIAL, &[&format!("{wrong}, {right}")]),
         Location::Bearer => {
-            add("secret_in_a_list", PARTIAL, vec![format!("{wrong}, {right}")]);
-            add("secret_without_scheme", LOCATION, vec![secret.clone()]);
-            add("secret_in_another_scheme", LOCATION, vec![format!("Digest {secret}")]);
+            add("secret_in_a_list", PARTIAL, &[&format!("{wrong}, {right}")]);
+            add("secret_without_scheme", LOCATION, &[secret]);
+            add("secret_in_another_scheme", LOCATION, &[&format!("Digest {secret}")]);
         }
         Location::Basic => {
-            let other_user = formatted(location, &format!("{user}x"), secret);
-            add("secret_of_another_user", PARTIAL, vec![other_user]);
-            add("secret_without_base64", LOCATION, vec![format!("Basic {user}:{secret}")]);
-            let token = right.replacen("Basic", "Token", 1);
-            add("secret_in_another_scheme", LOCATION, vec![token]);
-            let other_case = format!("Basic {}", with_other_case(&right["Basic ".len()..]));
-            if other_case != right {
-                add("base64_in_other_case", CASE, vec![other_case]);
-            }
+            add("secret_of_another_user", PARTIAL, &[&of_user(&format!("{user}x"), secret)]);
+            add("secret_without_base64", LOCATION, &[&format!("Basic {user}:{secret}")]);
+            add("secret_in_another_scheme", LOCATION, &[&format!("Token {value}")]);
+            add("base64_in_other_case", CASE, &[&formatted(location, &with_other_case(value))]);
         }
         Location::Query(name) => {
-            add("secret_in_a_list", PARTIAL, vec![format(&format!("{other},{secret}"))]);
+            add("secret_in_a_list", PARTIAL, &[&format(&format!("{other},{secret}"))]);
             // A proxy that compares names without decoding them does not see the second one.
             let name = name.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
             let hidden = format!("{name}={}", encoded(&other));
-            add("secret_before_a_hidden_wrong_one", DUPLICATE, vec![right, hidden]);
+            add("secret_before_a_hidden_wrong_one", DUPLICATE, &[right, &hidden]);
         }
     }
-    let elsewhere = Some((HeaderName::from_static("x-other-location"), secret.clone()));
     all.push(InvalidCredential {
         name: "secret_in_another_header",
         likely_cause: LOCATION,
-        values: vec![],
-        elsewhere,
+        location: Location::Header(HeaderName::from_static("x-other-location")),
+        values: vec![secret.to_owned()],
     });
     all
-}
-
-/// The user of Basic, and the secret.
-fn user_and_secret(credential: &Credential) -> (String, String) {
-    match credential.location_and_value() {
-        (Location::Basic, pair) => {
-            let pair = BASE64.decode(pair).expect("a pair is kept as base64");
-            let pair = String::from_utf8(pair).expect("a pair is UTF-8");
-            let (user, password) = pair.split_once(':').expect("a pair has a colon");
-            (user.to_owned(), password.to_owned())
-        }
-        (_, secret) => (String::new(), secret.to_owned()),
-    }
-}
-
-/// What the location holds for a secret.
-fn formatted(location: &Location, user: &str, secret: &str) -> String {
-    match location {
-        Location::Header(_) => secret.to_owned(),
-        Location::Bearer => format!("Bearer {secret}"),
-        Location::Basic => format!("Basic {}", BASE64.encode(format!("{user}:{secret}"))),
-        Location::Query(name) => format!("{}={}", encoded(name), encoded(secret)),
-    }
-}
-
-impl InvalidCredential {
-    /// In place of the credential; `false` if no request can have it: a URI has a maximum length, and
-    /// a header holds no control character.
-    pub(super) fn apply_to<B>(self, credential: &Credential, request: &mut Request<B>) -> bool {
-        credential.remove_from(request);
-        let location = credential.location_and_value().0;
-        let mut headers = Vec::from_iter(self.elsewhere);
-        if let Location::Query(_) = location {
-            let Some(uri) = with_pairs(request.uri(), self.values) else { return false };
-            *request.uri_mut() = uri;
-        } else {
-            let name = if let Location::Header(name) = location { name } else { &AUTHORIZATION };
-            headers.extend(self.values.into_iter().map(|value| (name.clone(), value)));
-        }
-        headers.into_iter().all(|(name, value)| {
-            let value = HeaderValue::try_from(value).map(|mut value| {
-                value.set_sensitive(true);
-                request.headers_mut().append(name, value)
-            });
-            value.is_ok()
-        })
-    }
 }
 
 /// With another last letter. (`=` can only end a bearer token.)
@@ -151,9 +112,8 @@ fn with_other_end(secret: &str) -> String {
 }
 
 fn with_other_case(text: &str) -> String {
-    let swapped = |letter: char| match letter {
-        'a'..='z' => letter.to_ascii_uppercase(),
-        _ => letter.to_ascii_lowercase(),
-    };
-    text.chars().map(swapped).collect()
+    match text.to_ascii_uppercase() {
+        upper if upper == text => text.to_ascii_lowercase(),
+        upper => upper,
+    }
 }

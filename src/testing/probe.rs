@@ -1,7 +1,6 @@
 //! The requests of the suite, and the expected response to each.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::{
         Arc,
@@ -17,6 +16,7 @@ use http::{
 
 use super::{
     body::{EventJson, RecordedBody},
+    credential::append,
     event,
     invalid_credentials::{NO_CHECK, invalid_credentials},
     unauthenticated,
@@ -25,7 +25,7 @@ use crate::{Code, Credential};
 
 /// A request, and the expected response.
 pub(super) struct Probe {
-    pub(super) name: Cow<'static, str>,
+    pub(super) name: String,
     pub(super) request: Request<Body>,
     pub(super) expected: Expected,
     /// Unless the response shows another one.
@@ -33,7 +33,7 @@ pub(super) struct Probe {
     pub(super) phone: String,
     /// Whether the number must be on the suppression list afterwards; otherwise it must not.
     pub(super) is_opt_out: bool,
-    was_read: Arc<AtomicBool>,
+    was_read: Option<Arc<AtomicBool>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,8 +101,7 @@ const REQUIRED: &str = "/id /name /data /data/phone /data/user_id /data/created_
      /data/additional_data/reason/label /data/additional_data/additional_text /data/short_link_code \
      /data/unsubscribe_request_id";
 
-/// Except `attempt_total`.
-const OPTIONAL: &str = "/created_at /api_version /attempt_number /attempts_total \
+const OPTIONAL: &str = "/created_at /api_version /attempt_number /attempts_total /attempt_total \
                         /notification_task_id /data/group_id";
 
 const INVALID: [(&str, &str, &str); 18] = [
@@ -126,12 +125,14 @@ const INVALID: [(&str, &str, &str); 18] = [
     ("task_not_uuid", "/notification_task_id", r#""17""#),
 ];
 
-/// Pointers and raw values; without a value, the field is removed.
+/// Pointers and raw values; without a value, the fields are removed.
 type Changes = &'static [(&'static str, &'static str)];
 
-const VALID: [(&str, &str, Changes); 20] = [
+const VALID: [(&str, &str, Changes); 22] = [
     ("total_of_the_page", FORM, &[(TOTALS, ""), (TOTAL, "4")]),
     ("total_in_both_names", FORM, &[(TOTAL, "4")]),
+    ("without_optional_fields", FORM, &[(OPTIONAL, "")]),
+    ("optional_fields_null", FORM, &[(OPTIONAL, "null")]),
     ("integers_with_fraction", FORM, &[(REASON, "2.0"), (CREATED, "1757849748.0")]),
     ("integers_with_exponent", FORM, &[(REASON, "2e0"), (TOTALS, "0.4e1")]),
     (
@@ -156,6 +157,45 @@ const VALID: [(&str, &str, Changes); 20] = [
     ("time_zero", VALUE, &[(CREATED, "0"), ("/created_at", "0")]),
 ];
 
+/// What an unusual number has before and after the digits.
+const PHONES: [(&str, &str, &str); 4] = [
+    ("phone_national", "0", ""),
+    ("phone_with_zeros", "0049 (0) ", ""),
+    ("phone_with_extension", "tel:+49-", ";ext=17"),
+    ("phone_not_number", "☎ ", "?"),
+];
+
+const CONTENT_TYPES: [(&str, bool, &[&str]); 6] = [
+    ("content_type_missing", false, &[]),
+    ("content_type_text", false, &["text/plain"]),
+    ("content_type_suffix", false, &["application/vnd.api+json"]),
+    ("content_type_twice", false, &["application/json", "application/json"]),
+    ("content_type_charset", true, &["application/json; charset=utf-8"]),
+    ("content_type_case", true, &["Application/JSON;charset=\"UTF-8\""]),
+];
+
+type Edit = fn(&str) -> Vec<u8>;
+
+/// With whether the opt-out can be read.
+const NOT_JSON: [(&str, bool, Edit); 6] = [
+    ("body_empty", false, |_| Vec::new()),
+    // `data` comes before `name`.
+    ("body_cut_off_before_name", false, |text| {
+        text.split(r#","name""#).take(1).collect::<String>().into()
+    }),
+    ("body_cut_off_at_end", true, |text| text.trim_end_matches('}').into()),
+    ("body_with_more_behind", true, |text| text.repeat(2).into()),
+    ("body_latin_1", true, |text| text.chars().flat_map(u8::try_from).collect()),
+    ("field_name_surrogate", true, |text| text.replacen('{', r#"{"\ud800":1,"#, 1).into()),
+];
+
+const EDITED: [(&str, &str, Edit); 4] = [
+    ("text_long", VALUE, |text| text.replace("Benutzer", &"Benutzer ".repeat(200)).into()),
+    ("byte_order_mark", FORM, |text| format!("\u{feff}{text}").into()),
+    ("whitespace", FORM, |text| (text.replace(':', " :\t").replace(',', "\r\n , ") + "\n").into()),
+    ("escaped_characters", FORM, |text| text.replace("phone", r"\u0070hone").into()),
+];
+
 /// What the probes are made for.
 pub(super) struct Target {
     pub(super) path: String,
@@ -168,8 +208,18 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// In the order in which they are sent: the forged ones follow the first delivery.
+    pub(super) fn probes(&self) -> Vec<Probe> {
+        let mut probes = self.repeated();
+        probes.splice(1..1, self.forged());
+        self.add_refused(&mut probes);
+        self.add_other_accounts_and_events(&mut probes);
+        self.add_valid(&mut probes);
+        probes
+    }
+
     /// A valid delivery, and its event as often as the provider may send it.
-    pub(super) fn repeated(&self) -> Vec<Probe> {
+    fn repeated(&self) -> Vec<Probe> {
         let event = self.event();
         let attempt = |number: &str| event.clone().with("/attempt_number", number);
         let other_phone = event.clone().with_phone(self.event().phone);
@@ -183,159 +233,109 @@ impl Target {
         ]
     }
 
-    pub(super) fn forged(&self) -> Vec<Probe> {
+    fn forged(&self) -> Vec<Probe> {
         let mut probes = Vec::new();
         for invalid in invalid_credentials(&self.credential) {
             let mut probe = self.probe(invalid.name, invalid.likely_cause, &self.event());
-            let is_sendable = invalid.apply_to(&self.credential, &mut probe.request);
-            // It may be the right credential after all: a header may have any name.
-            if is_sendable && !self.credential.is_present(&probe.request) {
+            self.credential.remove_from(&mut probe.request);
+            // A URI has a maximum length, a header holds no control character, and the credential may be
+            // right after all: its header may have any name, and its secret no letters.
+            let appended = append(&mut probe.request, &invalid.location, invalid.values);
+            if appended.is_some() && !self.credential.is_present(&probe.request) {
                 probes.push(probe);
             }
         }
-        let probe = |name, event: &EventJson| {
-            let mut probe = self.probe(name, NO_CHECK, event);
+        let malformed = |text: &str| RecordedBody::sized(format!("{{{text}"));
+        for mut probe in [
+            self.with_body("no_credential_stream", NO_CHECK, &self.event(), RecordedBody::stream),
+            self.with_body("no_credential_malformed", NO_CHECK, &self.event(), malformed)
+                .content_type(&["text/plain"]),
+            self.probe("no_credential_other_event", NO_CHECK, &self.other_event()),
+        ] {
             self.credential.remove_from(&mut probe.request);
-            probe
-        };
-        let event = self.event();
-        let stream = RecordedBody::stream(&event.text());
-        let malformed = RecordedBody::sized(format!("{{{}", event.text()));
-        probes.extend([
-            probe("no_credential_stream", &event).body(stream),
-            probe("no_credential_malformed", &event).body(malformed).content_type(&["text/plain"]),
-            probe("no_credential_other_event", &self.other_event()),
-        ]);
-        let forged = |probe: Probe| {
-            let mut probe = probe.refused(Code::Unauthorized, None, false);
+            probes.push(probe);
+        }
+        for probe in &mut probes {
+            (probe.expected, probe.is_opt_out) = (Expected::UNAUTHORIZED, false);
             if !self.over_network {
                 // The layer discards a body of HTTP/1; one of HTTP/2 only a middleware can read.
                 *probe.request.version_mut() = Version::HTTP_2;
             }
-            probe
-        };
-        probes.into_iter().map(forged).collect()
-    }
-
-    /// All others, once the first delivery is acknowledged.
-    pub(super) fn authenticated(&self) -> Vec<Probe> {
-        let mut probes = Vec::new();
-        self.content_types(&mut probes);
-        self.broken_bodies(&mut probes);
-        self.broken_fields(&mut probes);
-        self.other_accounts_and_events(&mut probes);
-        self.valid_variants(&mut probes);
+        }
         probes
     }
 
-    fn content_types(&self, probes: &mut Vec<Probe>) {
-        for (name, values) in [
-            ("content_type_missing", &[][..]),
-            ("content_type_text", &["text/plain"]),
-            ("content_type_suffix", &["application/vnd.api+json"]),
-            ("content_type_twice", &["application/json", "application/json"]),
-        ] {
-            let probe = self.probe(name, INVALID_ACCEPTED, &self.event());
-            probes.push(probe.refused(Code::ContentType, None, true).content_type(values));
+    fn add_refused(&self, probes: &mut Vec<Probe>) {
+        for (name, is_valid, values) in CONTENT_TYPES {
+            let mut probe = self.probe(name, FORM, &self.event()).content_type(values);
+            if !is_valid {
+                probe = probe.refused(Code::ContentType, None, true);
+            }
+            probes.push(probe);
         }
-        for (name, value) in [
-            ("content_type_charset", "application/json; charset=utf-8"),
-            ("content_type_case", "Application/JSON;charset=\"UTF-8\""),
-        ] {
-            probes.push(self.probe(name, FORM, &self.event()).content_type(&[value]));
+        for (name, is_opt_out, edit) in NOT_JSON {
+            let probe =
+                self.with_body(name, "", &self.event(), |text| RecordedBody::sized(edit(text)));
+            probes.push(probe.refused(Code::NotJson, None, is_opt_out));
         }
-    }
-
-    fn broken_bodies(&self, probes: &mut Vec<Probe>) {
-        let mut add = |name, code, is_opt_out, body: &dyn Fn(&EventJson) -> RecordedBody| {
-            let event = self.event();
-            let is_too_large = code == Code::BodyTooLarge;
-            let likely_cause = if is_too_large { NO_LIMIT } else { INVALID_ACCEPTED };
-            let probe = self.probe(name, likely_cause, &event).body(body(&event));
-            probes.push(probe.refused(code, None, is_opt_out));
-        };
-        let mut not_json = |name, is_opt_out, body: fn(&EventJson) -> Vec<u8>| {
-            add(name, Code::NotJson, is_opt_out, &|event| RecordedBody::sized(body(event)));
-        };
-        not_json("body_empty", false, |_| Vec::new());
-        not_json("body_cut_off_before_name", false, |event| {
-            // `data` comes before `name`.
-            let text = event.text();
-            let (start, _) = text.split_once(r#","name""#).expect("the example has a name");
-            start.into()
-        });
-        not_json("body_cut_off_at_end", true, |event| event.text().trim_end_matches('}').into());
-        not_json("body_with_more_behind", true, |event| event.text().repeat(2).into());
-        not_json("body_latin_1", true, |event| {
-            let body = event.clone().with(TEXT, "\"gr\u{1a}n\"").text().into_bytes();
-            body.into_iter().map(|byte| if byte == 0x1a { 0xfc } else { byte }).collect()
-        });
-        not_json("field_name_surrogate", true, |event| {
-            event.text().replacen('{', r#"{"\ud800":1,"#, 1).into()
-        });
         if !self.over_network {
-            let interrupted = |event: &EventJson| RecordedBody::interrupted(&event.text());
-            add("body_incomplete", Code::BodyIncomplete, false, &interrupted);
+            let probe =
+                self.with_body("body_incomplete", "", &self.event(), RecordedBody::interrupted);
+            probes.push(probe.refused(Code::BodyIncomplete, None, false));
         }
         // Valid JSON: only its size is wrong.
-        let padded = |event: &EventJson| {
-            let text = event.text();
+        let padded = |text: &str| {
             let padding = (self.body_limit + 1).saturating_sub(text.len());
-            text + &" ".repeat(padding)
+            text.to_owned() + &" ".repeat(padding)
         };
-        let sized = |event: &EventJson| RecordedBody::sized(padded(event));
-        let stream = |event: &EventJson| RecordedBody::stream(&padded(event));
-        add("body_too_large", Code::BodyTooLarge, false, &sized);
-        add("body_too_large_stream", Code::BodyTooLarge, false, &stream);
-    }
+        let sized = |text: &str| RecordedBody::sized(padded(text));
+        let stream = |text: &str| RecordedBody::stream(&padded(text));
+        for probe in [
+            self.with_body("body_too_large", "", &self.event(), sized),
+            self.with_body("body_too_large_stream", "", &self.event(), stream),
+        ] {
+            probes.push(probe.refused(Code::BodyTooLarge, None, false));
+        }
 
-    fn broken_fields(&self, probes: &mut Vec<Probe>) {
-        let mut add = |name: String, code, pointer, likely_cause, event: EventJson| {
+        let mut add = |code: Code, name, pointer, event: EventJson| {
             let is_opt_out = match pointer {
                 NAME | "/data" | PHONE_AT => false,
                 USER => self.accounts.is_empty(),
                 _ => true,
             };
-            let probe = self.probe(name, likely_cause, &event);
+            let probe = self.probe(&format!("{code}:{name}"), "", &event);
             probes.push(probe.refused(code, Some(pointer), is_opt_out));
         };
         for pointer in REQUIRED.split(' ') {
-            let event = self.event().without(pointer);
-            let name = format!("missing_field:{pointer}");
-            add(name, Code::MissingField, pointer, INVALID_ACCEPTED, event);
+            add(Code::MissingField, pointer, pointer, self.event().with(pointer, ""));
         }
         for (name, pointer, raw) in INVALID {
-            let event = self.event().with(pointer, raw);
-            let name = format!("invalid_field:{name}");
-            add(name, Code::InvalidField, pointer, INVALID_ACCEPTED, event);
+            add(Code::InvalidField, name, pointer, self.event().with(pointer, raw));
         }
         let mut number = self.event();
         number.phone.remove(0);
         let digits = number.phone.clone();
-        let number = number.with(PHONE_AT, digits);
-        let name = "invalid_field:phone_number".to_owned();
-        add(name, Code::InvalidField, PHONE_AT, INVALID_ACCEPTED, number);
+        add(Code::InvalidField, "phone_number", PHONE_AT, number.with(PHONE_AT, digits));
         for pointer in [ID, NAME, PHONE_AT, USER] {
-            let event = self.event().duplicated(pointer);
-            let name = format!("duplicate_field:{pointer}");
-            add(name, Code::DuplicateField, pointer, DUPLICATE_ACCEPTED, event);
+            add(Code::DuplicateField, pointer, pointer, self.event().duplicated(pointer));
         }
     }
 
-    fn other_accounts_and_events(&self, probes: &mut Vec<Probe>) {
+    fn add_other_accounts_and_events(&self, probes: &mut Vec<Probe>) {
         for account in self.accounts.iter().skip(1) {
             let name = format!("own_account:{account}");
-            probes.push(self.probe(name, ACCOUNT_REFUSED, &EventJson::new(*account)));
+            probes.push(self.probe(&name, ACCOUNT_REFUSED, &EventJson::new(*account)));
         }
         let mut foreign = (1..=i64::MAX).filter(|account| !self.accounts.contains(account));
         if let (false, Some(account)) = (self.accounts.is_empty(), foreign.next()) {
-            let event = EventJson::new(account);
-            let probe = self.probe("foreign_account", ACCOUNT_ACCEPTED, &event);
+            let probe = self.probe("foreign_account", "", &EventJson::new(account));
             probes.push(probe.refused(Code::ForeignAccount, Some(USER), false));
         }
-        let probe = |name| self.probe(name, OTHER_EVENT, &self.other_event());
-        let bare = RecordedBody::sized(r#"{"name":"sms.delivery"}"#);
-        for mut probe in [probe("other_event"), probe("other_event_bare").body(bare)] {
+        let bare = |_: &str| RecordedBody::sized(r#"{"name":"sms.delivery"}"#);
+        for mut probe in [
+            self.probe("other_event", OTHER_EVENT, &self.other_event()),
+            self.with_body("other_event_bare", OTHER_EVENT, &self.event(), bare),
+        ] {
             probe.is_opt_out = false;
             if !self.acknowledges_other_events {
                 probe.expected = Expected::OtherEvent;
@@ -344,47 +344,25 @@ impl Target {
         }
     }
 
-    fn valid_variants(&self, probes: &mut Vec<Probe>) {
+    fn add_valid(&self, probes: &mut Vec<Probe>) {
         for (name, likely_cause, changes) in VALID {
-            let event = changes.iter().fold(self.event(), |event, (pointer, raw)| match *raw {
-                "" => event.without(pointer),
-                raw => event.with(pointer, raw),
-            });
+            let mut event = self.event();
+            for (pointers, raw) in changes {
+                event = pointers.split(' ').fold(event, |event, pointer| event.with(pointer, *raw));
+            }
             probes.push(self.probe(name, likely_cause, &event));
         }
-        let optional = || OPTIONAL.split(' ').chain([TOTAL]);
-        let absent = optional().fold(self.event(), EventJson::without);
-        let null = optional().fold(self.event(), |event, pointer| event.with(pointer, "null"));
-        let text = format!(r#""{}""#, "Bitte nicht mehr! ".repeat(100));
-        probes.extend([
-            self.probe("without_optional_fields", FORM, &absent),
-            self.probe("optional_fields_null", FORM, &null),
-            self.probe("text_long", VALUE, &self.event().with(TEXT, text)),
-        ]);
-        for (name, before, after) in [
-            ("phone_national", "0", ""),
-            ("phone_with_zeros", "0049 (0) ", ""),
-            ("phone_with_extension", "tel:+49-", ";ext=17"),
-            ("phone_not_number", "☎ ", "?"),
-        ] {
+        for (name, before, after) in PHONES {
             let event = self.event();
             let (start, end) = event.phone["+49".len()..].split_at(4);
             let phone = format!("{before}{start} / {end}{after}");
             probes.push(self.probe(name, PHONE, &event.with_phone(phone)));
         }
-        let edited = |name, edit: fn(String) -> String| {
-            let event = self.event();
-            self.probe(name, FORM, &event).body(RecordedBody::sized(edit(event.text())))
-        };
-        let event = self.event();
-        probes.extend([
-            edited("byte_order_mark", |text| format!("\u{feff}{text}")),
-            edited("whitespace", |text| {
-                text.replace(r#"":"#, "\" :\t").replace(",\"", "\r\n , \"") + "\n"
-            }),
-            edited("escaped_characters", |text| text.replace("phone", r"\u0070hone")),
-            self.probe("stream", FORM, &event).body(RecordedBody::stream(&event.text())),
-        ]);
+        for (name, likely_cause, edit) in EDITED {
+            let body = |text: &str| RecordedBody::sized(edit(text));
+            probes.push(self.with_body(name, likely_cause, &self.event(), body));
+        }
+        probes.push(self.with_body("stream", FORM, &self.event(), RecordedBody::stream));
     }
 
     fn event(&self) -> EventJson {
@@ -396,45 +374,51 @@ impl Target {
     }
 
     /// A delivery of the event, with the credential, that must be acknowledged.
-    fn probe(
+    fn probe(&self, name: &str, likely_cause: &'static str, event: &EventJson) -> Probe {
+        self.with_body(name, likely_cause, event, |text| RecordedBody::sized(text.to_owned()))
+    }
+
+    /// A delivery whose body is made of the event's JSON.
+    fn with_body(
         &self,
-        name: impl Into<Cow<'static, str>>,
+        name: &str,
         likely_cause: &'static str,
         event: &EventJson,
+        body: impl FnOnce(&str) -> RecordedBody,
     ) -> Probe {
+        let body = body(&event.text());
         let mut request = unauthenticated(&self.path, Body::empty());
         self.credential.apply_to(&mut request);
-        let probe = Probe {
-            name: name.into(),
-            request,
+        if let Some(length) = body.length {
+            request.headers_mut().insert(CONTENT_LENGTH, length.into());
+        }
+        Probe {
+            name: name.to_owned(),
             expected: Expected::Acknowledged,
             likely_cause,
             phone: event.phone.clone(),
             is_opt_out: true,
-            was_read: Arc::default(),
-        };
-        probe.body(RecordedBody::sized(event.text()))
+            was_read: (!self.over_network).then(|| Arc::clone(&body.was_read)),
+            request: request.map(|_| Body::new(body)),
+        }
     }
 }
 
 impl Probe {
-    pub(super) fn was_read(&self) -> bool {
-        self.was_read.load(Ordering::Relaxed)
+    /// Whether the app read the body; over the network, it is not known.
+    pub(super) fn was_read(&self) -> Option<bool> {
+        self.was_read.as_ref().map(|was_read| was_read.load(Ordering::Relaxed))
     }
 
-    fn body(mut self, body: RecordedBody) -> Self {
-        self.was_read = Arc::clone(&body.was_read);
-        let headers = self.request.headers_mut();
-        match body.length {
-            Some(length) => drop(headers.insert(CONTENT_LENGTH, length.into())),
-            None => drop(headers.remove(CONTENT_LENGTH)),
-        }
-        *self.request.body_mut() = Body::new(body);
-        self
-    }
-
+    /// It must be refused; the likely cause of another outcome follows from the code.
     fn refused(self, code: Code, pointer: Option<&'static str>, is_opt_out: bool) -> Self {
-        Self { expected: Expected::Refused(code, pointer), is_opt_out, ..self }
+        let likely_cause = match code {
+            Code::BodyTooLarge => NO_LIMIT,
+            Code::DuplicateField => DUPLICATE_ACCEPTED,
+            Code::ForeignAccount => ACCOUNT_ACCEPTED,
+            _ => INVALID_ACCEPTED,
+        };
+        Self { expected: Expected::Refused(code, pointer), likely_cause, is_opt_out, ..self }
     }
 
     fn content_type(mut self, values: &[&'static str]) -> Self {

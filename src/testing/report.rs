@@ -9,26 +9,7 @@ const MAX_LINES: usize = 6;
 
 /// The result of [`conformance`](super::conformance).
 ///
-/// `Display` writes each likely cause once, critical ones first, and below it its probes:
-///
-/// ```
-/// # use axum::{Json, Router, routing::post};
-/// # use unsubscribe_webhook::{Credential, Received, UnsubscribeEvent, testing};
-/// # #[tokio::main(flavor = "current_thread")]
-/// # async fn main() -> Result<(), unsubscribe_webhook::ConfigError> {
-/// # let credential = Credential::token("s3cr3t")?;
-/// // No layer, and `Json` instead of the extractor.
-/// let app: Router =
-///     Router::new().route("/hook", post(async |_: Json<UnsubscribeEvent>| Received));
-///
-/// let report = testing::conformance(app, "/hook", &credential).await;
-/// assert!(!report.passed());
-/// let finding = &report.findings()[0];
-/// assert_eq!(finding.to_string(), "no_credential: expected 401 unauthorized, got 200");
-/// assert!(finding.likely_cause().starts_with("CRITICAL: a forged event is accepted"));
-/// # Ok(())
-/// # }
-/// ```
+/// `Display` writes each likely cause once, critical ones first, and below it its probes.
 #[derive(Clone, Debug)]
 #[must_use = "call `assert_passed`"]
 pub struct Report {
@@ -71,17 +52,14 @@ impl fmt::Display for Report {
         let plural = |count| if count == 1 { "" } else { "s" };
         let (probes, findings) = (self.probes, self.findings.len());
         write!(f, "{probes} probe{}, {findings} finding{}", plural(probes), plural(findings))?;
-        let (critical, others): (Vec<_>, Vec<_>) =
-            self.findings.iter().partition(|finding| finding.likely_cause.starts_with(CRITICAL));
-        let mut written: Vec<&str> = Vec::new();
-        for Finding { likely_cause, .. } in critical.into_iter().chain(others) {
-            if written.contains(&&**likely_cause) {
+        let mut causes: Vec<&str> = self.findings.iter().map(Finding::likely_cause).collect();
+        causes.sort_by_key(|cause| !cause.starts_with(CRITICAL));
+        for (index, cause) in causes.iter().enumerate() {
+            if causes[..index].contains(cause) {
                 continue;
             }
-            written.push(likely_cause);
-            write!(f, "\n{likely_cause}")?;
-            let of_cause =
-                || self.findings.iter().filter(|other| other.likely_cause == *likely_cause);
+            write!(f, "\n{cause}")?;
+            let of_cause = || self.findings.iter().filter(|finding| finding.likely_cause == *cause);
             for finding in of_cause().take(MAX_LINES) {
                 write!(f, "\n  - {finding}")?;
             }
@@ -99,7 +77,7 @@ impl fmt::Display for Report {
 /// Its strings never contain the secret, or any part of a request or response but a status and a code.
 #[derive(Clone, Debug)]
 pub struct Finding {
-    pub(super) probe: Cow<'static, str>,
+    pub(super) probe: String,
     pub(super) expected: String,
     pub(super) response: String,
     pub(super) likely_cause: Cow<'static, str>,

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{IntoFuture, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     task::Poll,
@@ -16,8 +17,8 @@ use tower_service::Service;
 
 use super::{
     Report,
-    evaluator::{Evaluator, Outcome, Sent},
-    probe::{Expected, Probe, Target},
+    evaluator::{ERROR, Evaluator, Outcome, PANIC, Sent, Summary},
+    probe::{Expected, Target},
 };
 use crate::Credential;
 
@@ -30,13 +31,10 @@ const MAX_RESPONSE: usize = 64 * 1024;
 /// Sends an app every kind of delivery that it must acknowledge or refuse, and reports what went
 /// wrong: `.await` it.
 ///
-/// - `app` is any service of requests that is `Clone`, such as an axum `Router`, with all its layers.
-/// - `path` is the webhook's path.
-/// - `credential` is the one that the app's layer accepts.
-///
-/// The probes are sent one after another. Each event has its own id and phone number (`+491111` and
-/// nine digits, which nobody has), and the app stores some 70 of them: use a database that belongs to
-/// the test.
+/// The app is any service of requests that is `Clone`, such as an axum `Router`, with all its layers; the
+/// path is the webhook's, and the credential one that the app's layer accepts. The probes are sent one
+/// after another. Each event has its own id and phone number (`+491111` and nine digits, which nobody
+/// has), and the app stores some 70 of them: use a database that belongs to the test.
 ///
 /// # Panics
 ///
@@ -146,59 +144,6 @@ impl<S> Conformance<S> {
         self.target.over_network = true;
         self
     }
-
-    async fn run<B>(mut self) -> Report
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone,
-        B: http_body::Body,
-    {
-        let mut evaluator = Evaluator::new(self.target.over_network);
-        let mut sent: Vec<Sent> = Vec::new();
-        let mut repeated = self.target.repeated().into_iter();
-        let first = repeated.next().into_iter().collect();
-        let groups = [first, self.target.forged(), repeated.collect(), self.target.authenticated()];
-        for probe in groups.into_iter().flatten() {
-            if evaluator.has_first_finding() && probe.expected != Expected::UNAUTHORIZED {
-                continue;
-            }
-            let (probe, outcome) = self.send(probe).await;
-            sent.push(evaluator.evaluate(probe, &outcome));
-        }
-        if let Some(list) = &mut self.list {
-            for sent in sent {
-                let is_suppressed = list.contains(&sent.probe.phone).await;
-                evaluator.evaluate_list(sent, is_suppressed);
-            }
-        }
-        evaluator.report()
-    }
-
-    async fn send<B>(&mut self, mut probe: Probe) -> (Probe, Outcome)
-    where
-        S: Service<Request<Body>, Response = Response<B>> + Clone,
-        B: http_body::Body,
-    {
-        let mut request = std::mem::take(&mut probe.request);
-        (self.map_request)(&mut request);
-        assert!(
-            probe.expected != Expected::UNAUTHORIZED
-                || !self.target.credential.is_present(&request),
-            "`.map_request(..)` adds the credential to a forged delivery"
-        );
-        // A clone for each request, as a server makes one for each connection.
-        let mut app = self.app.clone();
-        let exchange = async move {
-            if poll_fn(|cx| app.poll_ready(cx)).await.is_err() {
-                return Outcome::Error;
-            }
-            match app.call(request).await {
-                Ok(response) => read(response).await,
-                Err(_) => Outcome::Error,
-            }
-        };
-        let outcome = catch_panic(exchange).await.unwrap_or(Outcome::Panic);
-        (probe, outcome)
-    }
 }
 
 impl<S, B> IntoFuture for Conformance<S>
@@ -209,8 +154,34 @@ where
     type Output = Report;
     type IntoFuture = Pin<Box<dyn Future<Output = Report>>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+    fn into_future(mut self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let mut evaluator = Evaluator::default();
+            let mut sent: Vec<Sent> = Vec::new();
+            for mut probe in self.target.probes() {
+                let is_forged = probe.expected == Expected::UNAUTHORIZED;
+                if evaluator.has_first_finding() && !is_forged {
+                    continue;
+                }
+                let mut request = mem::take(&mut probe.request);
+                (self.map_request)(&mut request);
+                assert!(
+                    !is_forged || !self.target.credential.is_present(&request),
+                    "`.map_request(..)` adds the credential to a forged delivery"
+                );
+                // A clone for each request, as a server makes one for each connection.
+                let exchange = exchange(self.app.clone(), request);
+                let outcome = catch_panic(exchange).await.unwrap_or(Err(PANIC));
+                sent.push(evaluator.evaluate(probe, &outcome));
+            }
+            if let Some(list) = &mut self.list {
+                for sent in sent {
+                    let is_suppressed = list.contains(&sent.probe.phone).await;
+                    evaluator.evaluate_list(sent, is_suppressed);
+                }
+            }
+            evaluator.report()
+        })
     }
 }
 
@@ -218,8 +189,6 @@ impl<S> fmt::Debug for Conformance<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Conformance")
             .field("credential", &self.target.credential)
-            .field("accounts", &self.target.accounts)
-            .field("body_limit", &self.target.body_limit)
             .finish_non_exhaustive()
     }
 }
@@ -235,20 +204,24 @@ impl<F: AsyncFnMut(&str) -> bool> SuppressionList for F {
     }
 }
 
-async fn read<B: http_body::Body>(response: Response<B>) -> Outcome {
-    let (head, body) = response.into_parts();
+async fn exchange<S, B>(mut app: S, request: Request<Body>) -> Outcome
+where
+    S: Service<Request<Body>, Response = Response<B>>,
+    B: http_body::Body,
+{
+    poll_fn(|cx| app.poll_ready(cx)).await.map_err(|_| ERROR)?;
+    let (head, body) = app.call(request).await.map_err(|_| ERROR)?.into_parts();
     let mut body = pin!(body);
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Outcome::Error };
-        if let Ok(data) = frame.into_data() {
+        if let Ok(data) = frame.map_err(|_| ERROR)?.into_data() {
             bytes.put(data);
         }
         if bytes.len() > MAX_RESPONSE {
             break;
         }
     }
-    Outcome::read(head.status, &head.headers, &bytes)
+    Ok(Summary::new(head.status, &head.headers, &bytes))
 }
 
 /// `None` if it panics.
