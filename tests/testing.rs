@@ -385,7 +385,7 @@ async fn an_app_that_does_not_reject_forged_deliveries_is_named() {
     for (app, likely_cause) in [
         (json, "CRITICAL: a forged event is accepted: nothing checks the credential"),
         (changed(401, |_| code(200)), "CRITICAL: a forged event is acknowledged"),
-        (changed(0, ok), "something makes acknowledgements of refusals"),
+        (changed(0, ok), "something turns refusals into acknowledgements"),
         (changed(401, |_| panic!("on purpose")), "the app panics"),
         (changed(401, broken), "returns an error"),
         (changed(401, |_| code(303)), "something else responds first"),
@@ -403,7 +403,7 @@ async fn an_app_that_does_not_reject_forged_deliveries_is_named() {
 
     // A refusal whose code is removed too.
     let report = suite(changed(0, |_| code(200))).await;
-    assert_cause(&report, "body_empty", "something makes acknowledgements of refusals");
+    assert_cause(&report, "body_empty", "something turns refusals into acknowledgements");
 
     let later = async |request: Request| drop(tokio::spawn(to_bytes(request.into_body(), 9)));
     let elsewhere = Router::new().route("/hook", post(unsubscribed).layer(auth()));

@@ -255,7 +255,9 @@ fn not_acknowledged(probe: &Probe, summary: &Summary) -> &'static str {
         (_, Some(Code::Forbidden)) => REQUIRE,
         (_, Some(Code::ForeignAccount)) => OTHER_ACCOUNT,
         (400, Some(_)) => REQUEST_CHANGED,
-        (404, _) => "there is no route at this path; compare it with the route's and with `nest`",
+        (404, _) => {
+            "there is no route at this path; compare it with the paths in `.route(..)` and `.nest(..)`"
+        }
         (405, _) => "the route does not accept POST; use `post(..)`",
         (400 | 401 | 403 | 408 | 503 | 504, _) => OTHER_CHECK,
         _ => FAILED,
@@ -267,17 +269,17 @@ const FORGED_ACCEPTED: &str = "CRITICAL: a forged event is accepted: ";
 const OR_FALLBACK: &str = "; or a fallback responds 200 to everything (compare the path)";
 const FORGED_STORED: &str = "CRITICAL: a forged event is stored before the credential is checked; store it in a handler that takes \
      `UnsubscribeEvent`";
-const FORGED_UNREAD: &str = "CRITICAL: a forged event is acknowledged: something makes acknowledgements of refusals, or nothing \
-     checks the credential and the body is read later; return the responses of `Rejection` unchanged";
+const FORGED_UNREAD: &str = "CRITICAL: a forged event is acknowledged: something turns refusals into acknowledgements, or nothing \
+     checks the credential, and the body is read later; return the responses of `Rejection` unchanged";
 const UNREAD: &str = "CRITICAL: an opt-out is lost: a fallback or another route responds (compare the path), or the body is \
      read after the response; read it before";
 const NOT_STORED: &str = "CRITICAL: an opt-out is lost: it is acknowledged and not on the list; store it before the response, and \
      compare what `.suppressed(..)` queries";
-const REFUSED_NOT_STORED: &str = "an opt-out is lost, which the refused body still says; store `Rejection::opt_out()` and return \
-     `rejection.kept()`, and pass what `allow_accounts` has to `.accounts(..)`";
+const REFUSED_NOT_STORED: &str = "an opt-out is lost, although the refused body contains it; store `Rejection::opt_out()` and return \
+     `rejection.kept()`, and pass the list of `allow_accounts` to `.accounts(..)`";
 const WRONGLY_STORED: &str = "a number is stored that is not certainly an opt-out of an accepted account; store only what \
      `UnsubscribeEvent` or `Rejection::opt_out()` has";
-const STATUS_CHANGED: &str = "something makes acknowledgements of refusals, and the provider does not send them again; return the \
+const STATUS_CHANGED: &str = "something turns refusals into acknowledgements, so the provider does not send the deliveries again; return the \
      responses of `Rejection` unchanged";
 const REWRITTEN: &str = "something rewrites the refusal, or responds first; return the responses of `WebhookAuth` and `Rejection` \
      unchanged";
@@ -287,8 +289,8 @@ const LATE_CHECK: &str = "the body is read, or the app fails, before the credent
      in a `ServiceBuilder`) and take `UnsubscribeEvent`";
 const OTHER_CHECK: &str = "something else responds first (CSRF, a session, a redirect, a rate or load limit, a timeout); exempt \
      this path, or add what it checks by `.map_request(..)`";
-const TOO_SMALL: &str =
-    "the body limit is smaller than a valid event (some 2,500 bytes); raise `DefaultBodyLimit`";
+const TOO_SMALL: &str = "the body limit is smaller than an event with a long text (some 2,500 bytes); raise \
+     `DefaultBodyLimit`";
 const BODY_LIMIT_LAYER: &str = "`RequestBodyLimitLayer` or the extractor `Bytes` responds 413; use `DefaultBodyLimit` and take \
      `UnsubscribeEvent`";
 const OWN_DECODING: &str =
@@ -302,6 +304,6 @@ const MISSING_LAYER: &str = "the route is not behind the layer; add `.layer(auth
 const OTHER_CREDENTIAL: &str = "the app has another credential than the suite, or a middleware changes the header or the query";
 const REQUIRE: &str = "a check of `WebhookAuth::require` rejects the request; add what it checks by `.map_request(..)`";
 const OTHER_ACCOUNT: &str =
-    "the layer does not allow the account; pass what `allow_accounts` has to `.accounts(..)`";
+    "the layer does not allow the account; pass the list of `allow_accounts` to `.accounts(..)`";
 const FAILED: &str = "the handler or a middleware failed, see the log; give it what it needs (a database, `ConnectInfo` by \
      `.map_request(..)`), and return `Result<Received, ServerError>`";

@@ -258,7 +258,7 @@ impl Target {
         for probe in &mut probes {
             (probe.expected, probe.is_opt_out) = (Expected::UNAUTHORIZED, false);
             if !self.over_network {
-                // The layer discards a body of HTTP/1; one of HTTP/2 only a middleware can read.
+                // Over HTTP/1 the layer itself discards the body; over HTTP/2 only a middleware can read it.
                 *probe.request.version_mut() = Version::HTTP_2;
             }
         }

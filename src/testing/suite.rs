@@ -45,7 +45,7 @@ pub fn conformance<S>(app: S, path: &str, credential: &Credential) -> Conformanc
     let uri = path.parse::<Uri>().ok();
     assert!(
         uri.is_some_and(|uri| uri.path().starts_with('/')),
-        "the path of the webhook starts with a slash and is a part of a URI"
+        "the path of the webhook must start with a slash and be valid in a URI"
     );
     Conformance {
         app,
@@ -79,12 +79,13 @@ impl<S> Conformance<S> {
     /// The accounts that the app accepts, as in
     /// [`allow_accounts`](crate::WebhookAuth::allow_accounts).
     ///
-    /// The events are of the first one; the others get one event each, and an account that is not
-    /// among them must be refused. Without this, all events are of the example's account, 2.
+    /// The suite's events belong to the first account. Each other account gets one event, and an event
+    /// of an account that is not in the list must be refused. Without this, all events belong to the
+    /// example's account, 2.
     ///
     /// # Panics
     ///
-    /// If there is none.
+    /// If the list is empty.
     #[track_caller]
     pub fn accounts(mut self, accounts: impl IntoIterator<Item = i64>) -> Self {
         self.target.accounts = accounts.into_iter().collect();
