@@ -276,7 +276,7 @@ fn a_wrong_configuration_panics() {
     type Configure = fn() -> Conformance<Router>;
     let relative: Configure = || testing::conformance(Router::new(), "hook", &token(SECRET));
     for (configure, message) in [
-        (relative, "starts with a slash"),
+        (relative, "start with a slash"),
         (|| suite(Router::new()).body_limit(usize::MAX), "without a limit"),
         (|| suite(Router::new()).accounts([]), "accepts no account"),
     ] {
@@ -628,15 +628,15 @@ async fn an_app_that_stores_too_little_is_named() {
     let list = List::default();
     let only_valid = list.route(|event| Some(event.as_ref().ok()?.data.phone.clone()));
     let report = list.suite(routed(only_valid.layer(auth()))).await;
-    assert_first(&report, "content_type_missing", "the refused body still says");
+    assert_first(&report, "content_type_missing", "although the refused body contains it");
     let probes = "content_type_text body_cut_off_at_end body_with_more_behind body_latin_1 \
                   field_name_surrogate missing_field:/data/user_id \
                   missing_field:/data/unsubscribe_request_id invalid_field:account_string \
                   invalid_field:additional_data_array invalid_field:campaign_number \
                   invalid_field:reason_null invalid_field:reason_7 invalid_field:total_5";
-    assert_cause(&report, probes, "the refused body still says");
+    assert_cause(&report, probes, "although the refused body contains it");
     let duplicate_id = format!("{}:/id", Code::DuplicateField);
-    assert_cause(&report, &duplicate_id, "the refused body still says");
+    assert_cause(&report, &duplicate_id, "although the refused body contains it");
     for finding in report.findings() {
         assert!(finding.expected().starts_with("400 "), "{finding}");
         assert!(finding.expected().ends_with(", suppressed"), "{finding}");
