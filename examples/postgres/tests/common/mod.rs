@@ -19,6 +19,7 @@ use tokio::{
     sync::watch,
     time::sleep,
 };
+use unsubscribe_webhook::testing;
 use uuid::Uuid;
 
 pub use process::*;
@@ -109,9 +110,7 @@ pub fn assert_refused(reply: &Reply, status: u16, code: &str) {
 
 /// The contract's example as a new event.
 pub fn new_event() -> Value {
-    let mut event: Value =
-        serde_json::from_str(include_str!("../../../event.json")).expect("the example");
-    event["id"] = json!(Uuid::new_v4().to_string());
+    let mut event = json!(testing::event());
     event["data"]["phone"] = json!(format!("+49{}", Uuid::new_v4().as_u128() % 100_000_000_000));
     event
 }
