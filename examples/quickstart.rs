@@ -199,10 +199,8 @@ async fn main() -> anyhow::Result<()> {
     let own_secret = setting("WEBHOOK_SECRET")?;
     let secret = own_secret.clone().unwrap_or_else(|| DEMO_SECRET.to_owned());
     let mut auth = WebhookAuth::try_new(secret).context("WEBHOOK_SECRET")?;
-    let account = setting("WEBHOOK_ACCOUNT")?;
-    let account: Option<i64> = account
-        .map(|account| account.parse().context("WEBHOOK_ACCOUNT is not an integer"))
-        .transpose()?;
+    let account = setting("WEBHOOK_ACCOUNT")?.map(|account| account.parse::<i64>());
+    let account = account.transpose().context("WEBHOOK_ACCOUNT is not an integer")?;
     if let Some(account) = account {
         auth = auth.allow_accounts([account]);
     }
