@@ -14,7 +14,7 @@ use std::{
     fs::File,
     hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
     io::{self, BufWriter, Write},
-    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    ops::RangeBounds,
     process::{ExitCode, exit},
     str::FromStr,
     sync::Once,
@@ -30,7 +30,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 use lexopt::{Error, Parser};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -89,10 +89,9 @@ async fn deliver_all((url, credential, mut options): Arguments) -> anyhow::Resul
         Some(file) => Box::new(BufWriter::new(file)),
         None => Box::new(io::sink()),
     };
-    let count = options.count.map_or(1, NonZeroU64::get);
     // Draws on stderr, and nowhere if that is not a terminal.
-    let bar = ProgressBar::new(count).with_style(ProgressStyle::with_template(
-        "{spinner} {bar:30} {pos}/{len}, {elapsed} elapsed{msg}",
+    let bar = ProgressBar::new(options.count).with_style(ProgressStyle::with_template(
+        "{spinner} {bar:30} {pos}/{len}, {elapsed} elapsed, {eta} left{msg}",
     )?);
     bar.enable_steady_tick(Duration::from_millis(100));
     let provider = Provider {
@@ -109,15 +108,14 @@ async fn deliver_all((url, credential, mut options): Arguments) -> anyhow::Resul
     };
     let mut summary = Summary::default();
 
-    let mut deliveries = stream::iter(0..count)
+    let mut deliveries = stream::iter(0..options.count)
         .map(|number| provider.deliver(number))
-        .buffer_unordered(options.concurrency.map_or(1, NonZeroUsize::get));
+        .buffer_unordered(options.concurrency);
     while let Some(delivery) = deliveries.next().await {
         writeln!(report, "{}", serde_json::to_string(&delivery)?)?;
         summary.add(&delivery);
         bar.inc(1);
-        let left = HumanDuration(bar.eta());
-        bar.set_message(format!(", {left:#} left, {} lost", summary.lost));
+        bar.set_message(format!(", {} lost", summary.lost));
     }
     report.flush()?;
     bar.finish_and_clear();
@@ -176,7 +174,7 @@ impl Attempt {
 impl Provider<'_> {
     async fn deliver(&self, number: u64) -> Delivery {
         if let Some(rate) = self.options.rate {
-            sleep_until(self.start + Duration::from_secs(number) / rate.get()).await;
+            sleep_until(self.start + Duration::from_secs(number) / rate).await;
         }
         let (id, event) = new_event(number, &self.random);
         let mut delivery = Delivery { id, event, ..Delivery::default() };
@@ -298,8 +296,6 @@ struct Summary {
     duplicates: u64,
     retried: u64,
     lost: u64,
-    /// In milliseconds, of all attempts.
-    slowest: u128,
     took: Duration,
     /// The first of the lost events: a long run against a dead app must not fill the memory.
     listed: Vec<String>,
@@ -308,8 +304,6 @@ struct Summary {
 impl Summary {
     fn add(&mut self, delivery: &Delivery) {
         self.duplicates += u64::from(delivery.duplicated);
-        let slowest = delivery.attempts.iter().map(|attempt| attempt.milliseconds).max();
-        self.slowest = self.slowest.max(slowest.unwrap_or_default());
         let again = !delivery.duplicated || delivery.duplicate_acknowledged.is_some();
         if let Some(attempt) = delivery.acknowledged.filter(|_| again) {
             self.delivered += 1;
@@ -327,10 +321,10 @@ impl Summary {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { delivered, duplicates, retried, lost, slowest, took, listed } = self;
+        let Self { delivered, duplicates, retried, lost, took, listed } = self;
         writeln!(f, "delivered        {delivered}\nduplicates sent  {duplicates}")?;
         writeln!(f, "retried          {retried}\nlost             {lost}")?;
-        writeln!(f, "slowest response {slowest} ms\nseconds          {:.3}", took.as_secs_f64())?;
+        writeln!(f, "seconds          {:.3}", took.as_secs_f64())?;
         for event in listed {
             writeln!(f, "  {event}")?;
         }
@@ -343,9 +337,9 @@ impl fmt::Display for Summary {
 
 #[derive(Default)]
 struct Options {
-    count: Option<NonZeroU64>,
-    concurrency: Option<NonZeroUsize>,
-    rate: Option<NonZeroU32>,
+    count: u64,
+    concurrency: usize,
+    rate: Option<u32>,
     /// In percent of the events, as the next one.
     duplicate: f64,
     disconnect: f64,
@@ -362,11 +356,11 @@ fn arguments() -> Result<Arguments, Error> {
     use lexopt::prelude::{Long, Short, Value, ValueExt};
 
     const COUNT: &str = "a whole number from 1";
-    const PERCENT: (&str, f64) = ("a percentage, such as 5", 100.0);
-    const SECONDS: (&str, f64) = ("seconds, such as 0.5", 1e6);
+    const PERCENT: &str = "a percentage, such as 5";
+    const SECONDS: &str = "seconds, such as 0.5";
 
     let (mut url, mut credential) = (None, None);
-    let mut options = Options { backoff: 1.0, ..Options::default() };
+    let mut options = Options { count: 1, concurrency: 1, backoff: 1.0, ..Options::default() };
     let mut args = Parser::from_env();
     while let Some(argument) = args.next()? {
         match argument {
@@ -376,16 +370,20 @@ fn arguments() -> Result<Arguments, Error> {
                 let token = Credential::token(args.value()?.string()?);
                 credential = Some(token.map_err(|error| format!("--token: {error}"))?);
             }
-            Long("count") => options.count = Some(parse(&mut args, "--count", COUNT)?),
+            Long("count") => options.count = parse(&mut args, "--count", COUNT, 1..)?,
             Long("concurrency") => {
-                options.concurrency = Some(parse(&mut args, "--concurrency", COUNT)?);
+                options.concurrency = parse(&mut args, "--concurrency", COUNT, 1..)?;
             }
-            Long("rate") => options.rate = Some(parse(&mut args, "--rate", COUNT)?),
-            Long("duplicate") => options.duplicate = number(&mut args, "--duplicate", PERCENT)?,
-            Long("disconnect") => options.disconnect = number(&mut args, "--disconnect", PERCENT)?,
+            Long("rate") => options.rate = Some(parse(&mut args, "--rate", COUNT, 1..)?),
+            Long("duplicate") => {
+                options.duplicate = parse(&mut args, "--duplicate", PERCENT, 0.0..=100.0)?;
+            }
+            Long("disconnect") => {
+                options.disconnect = parse(&mut args, "--disconnect", PERCENT, 0.0..=100.0)?;
+            }
             Long("reconnect") => options.reconnect = true,
-            Long("backoff") => options.backoff = number(&mut args, "--backoff", SECONDS)?,
-            Long("seed") => options.seed = Some(parse(&mut args, "--seed", "a whole number")?),
+            Long("backoff") => options.backoff = parse(&mut args, "--backoff", SECONDS, 0.0..=1e6)?,
+            Long("seed") => options.seed = Some(parse(&mut args, "--seed", "a whole number", ..)?),
             Long("report") => {
                 let path = args.value()?;
                 let file =
@@ -405,16 +403,16 @@ fn arguments() -> Result<Arguments, Error> {
 }
 
 /// The value of an option. An error does not contain it: it may be the secret.
-fn parse<T: FromStr>(args: &mut Parser, name: &str, what: &str) -> Result<T, Error> {
+fn parse<T: FromStr + PartialOrd>(
+    args: &mut Parser,
+    name: &str,
+    what: &str,
+    range: impl RangeBounds<T>,
+) -> Result<T, Error> {
     let value = args.value()?;
     let value = value.to_str().and_then(|value| value.parse().ok());
+    let value = value.filter(|value| range.contains(value));
     value.ok_or_else(|| format!("{name} takes {what}").into())
-}
-
-fn number(args: &mut Parser, name: &str, (what, max): (&str, f64)) -> Result<f64, Error> {
-    let value = parse(args, name, what)?;
-    let is_in_range = (0.0..=max).contains(&value);
-    is_in_range.then_some(value).ok_or_else(|| format!("{name} takes {what}").into())
 }
 
 /// Without TLS: this runs beside the app, behind whatever terminates TLS in front of it.

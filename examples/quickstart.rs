@@ -141,19 +141,13 @@ impl SuppressionList {
 
     /// Stores a refused body, and returns whether its number is on the list.
     async fn add_refused(&self, rejection: Rejection) -> anyhow::Result<bool> {
-        // It was not read whole.
-        if rejection.body().is_none() {
-            return Ok(false);
-        }
+        // Without a body, it was not read whole.
+        let Some(body) = rejection.body().cloned() else { return Ok(false) };
         run(&self.writer, move |database| {
             let phone = rejection.opt_out().map(|opt_out| &opt_out.phone);
             database
                 .prepare_cached("INSERT INTO refused (code, phone, body) VALUES (?1, ?2, ?3)")?
-                .execute((
-                    rejection.code().as_str(),
-                    phone,
-                    rejection.body().map(|body| &body[..]),
-                ))?;
+                .execute((rejection.code().as_str(), phone, &body[..]))?;
             Ok(phone.is_some())
         })
         .await
@@ -205,10 +199,8 @@ async fn main() -> anyhow::Result<()> {
     let own_secret = setting("WEBHOOK_SECRET")?;
     let secret = own_secret.clone().unwrap_or_else(|| DEMO_SECRET.to_owned());
     let mut auth = WebhookAuth::try_new(secret).context("WEBHOOK_SECRET")?;
-    let account = setting("WEBHOOK_ACCOUNT")?;
-    let account: Option<i64> = account
-        .map(|account| account.parse().context("WEBHOOK_ACCOUNT is not an integer"))
-        .transpose()?;
+    let account = setting("WEBHOOK_ACCOUNT")?.map(|account| account.parse::<i64>());
+    let account = account.transpose().context("WEBHOOK_ACCOUNT is not an integer")?;
     if let Some(account) = account {
         auth = auth.allow_accounts([account]);
     }

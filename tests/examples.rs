@@ -3,35 +3,35 @@
 #![cfg(unix)]
 
 mod common;
-#[path = "common/process.rs"]
+#[path = "../examples/postgres/tests/common/process.rs"]
 mod process;
+#[path = "common/socket.rs"]
+mod socket;
 
 use std::{
     collections::BTreeSet,
-    fmt::Write,
-    fs,
-    io::{self, BufRead, BufReader},
+    fs, io,
     path::Path,
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use axum::{body::Body, extract::Request};
 use common::{
     EXAMPLE, Fields, PATH, Reply, SECRET, assert_received, assert_refused_over_network,
-    authenticated, authenticated_by, program, token, unauthenticated,
+    authenticated, authenticated_by, header, program, read, to, token, unauthenticated, with,
 };
 use futures_util::future::join_all;
-use http::HeaderValue;
-use process::{PATIENCE, Program, Wire, command, folder};
+use process::{Process, failure, output, percent_encoded};
 use rusqlite::types::FromSql;
-use tempfile::TempDir;
+use socket::{Client, PATIENCE, sized};
+use tempfile::{TempDir, tempdir};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{sleep, timeout},
 };
-use unsubscribe_webhook::{UnsubscribeEvent, testing::conformance};
+use unsubscribe_webhook::UnsubscribeEvent;
 
 const PHONE: &str = "+4911113333444";
 const OTHER_PHONE: &str = "+4911155559999";
@@ -104,62 +104,61 @@ fn contents(folder: &Path, name: &str) -> impl Iterator<Item = Vec<u8>> {
     entries.map(|entry| fs::read(entry.expect("a file").path()).expect("its content"))
 }
 
-fn start(name: &str, folder: &TempDir, settings: &[(&str, &str)]) -> Program {
-    Program::start(name, folder, &[&[("WEBHOOK_SECRET", SECRET)], settings].concat())
+fn folder() -> TempDir {
+    tempdir().expect("a folder")
 }
 
-/// The hardened host in a folder of its own.
-fn hardened(settings: &[(&str, &str)]) -> (TempDir, Program) {
+fn command(name: &str, folder: &TempDir, settings: &[(&str, &str)]) -> Command {
+    let mut command = process::command(program(name), settings);
+    command.current_dir(folder.path());
+    command
+}
+
+/// An example as a process, in a folder of its own.
+async fn start(name: &str, settings: &[(&str, &str)]) -> (TempDir, Process) {
     let folder = folder();
-    let host = start("hardened", &folder, settings);
+    let host = start_in(&folder, name, settings).await;
     (folder, host)
 }
 
-/// Whether a number is on the list, as the quickstart's own route says.
-async fn suppresses(host: &Program, phone: &str) -> bool {
-    let mut path = "/suppressed/".to_owned();
-    for byte in phone.bytes() {
-        write!(path, "%{byte:02X}").expect("a string has room");
+async fn start_in(folder: &TempDir, name: &str, settings: &[(&str, &str)]) -> Process {
+    Process::run(command(name, folder, settings)).await
+}
+
+async fn send(host: &Process, mut request: Request) -> Reply {
+    let path = request.uri().path_and_query().expect("a path");
+    *request.uri_mut() = host.url.replace(PATH, path.as_str()).parse().expect("a URI");
+    let response = host.client.request(request).await.expect("a response");
+    read(response.map(Body::new)).await
+}
+
+/// Ends a host, and returns its log, which contains nothing secret and nothing personal.
+fn log(host: Process) -> String {
+    let log = host.log();
+    for personal in [SECRET, "49111", "1111333", "Benutzertext", "verst"] {
+        assert!(!log.contains(personal), "{personal}: {log}");
     }
-    let reply = host.send(get(&path, SECRET)).await;
+    log
+}
+
+/// Whether a number is on the list, as the quickstart's own route says.
+async fn suppresses(host: &Process, phone: &str) -> bool {
+    let path = format!("/suppressed/{}", percent_encoded(phone));
+    let reply = send(host, get(&path, SECRET)).await;
     let bodies = [false, true].map(|yes| format!(r#"{{"phone":"{phone}","suppressed":{yes}}}"#));
     assert!(bodies.contains(&reply.body), "{reply:?}");
     reply.body == bodies[1]
 }
 
 fn get(path: &str, secret: &str) -> Request {
-    let mut request = to(path, Request::new(Body::empty()));
-    token(secret).apply_to(&mut request);
-    request
-}
-
-fn to(path: &str, mut request: Request) -> Request {
-    *request.uri_mut() = path.parse().expect("a path");
-    request
-}
-
-#[track_caller]
-fn assert_acknowledged(mut reply: Reply) {
-    reply.headers.retain(|(name, _)| name != "date");
-    assert_received(&reply);
-}
-
-/// Asserts that a response says that it is the last one of its connection, and returns the rest.
-#[track_caller]
-fn last_of_connection(mut reply: Reply) -> Reply {
-    assert_eq!(common::header(&reply, "connection"), ["close"]);
-    reply.headers.retain(|(name, _)| name != "connection");
-    reply
+    to(path, with(Request::default(), "x-lox24-token", secret))
 }
 
 #[tokio::test]
 async fn every_host_passes_the_suite() {
     for (name, read) in HOSTS {
-        let folder = folder();
-        let host = start(name, &folder, &[("WEBHOOK_ACCOUNT", "3")]);
-        let mut suite = conformance(host.app(), PATH, &token(SECRET))
-            .over_network()
-            .acknowledges_other_events();
+        let (folder, host) = start(name, &[("WEBHOOK_ACCOUNT", "3")]).await;
+        let mut suite = host.conformance();
         match name {
             "quickstart" => suite = suite.accounts([3]),
             "hardened" => suite = suite.body_limit(64 * 1024),
@@ -196,30 +195,27 @@ async fn every_host_stores_each_delivery_once() {
     let expected_events = [EXAMPLE, &other].map(|body| serde_json::from_str(body).expect("one"));
 
     for (name, read) in HOSTS {
-        let folder = folder();
-        let host = start(name, &folder, &[]);
+        let (folder, host) = start(name, &[]).await;
         // As the provider's page writes the total; and the same id with another number.
         let of_page = EXAMPLE.replace("attempts_total", "attempt_total");
         for body in [EXAMPLE, EXAMPLE, &of_page, &other, OTHER_EVENT] {
-            assert_acknowledged(host.send(authenticated(body.to_owned())).await);
+            assert_received(&send(&host, authenticated(body.to_owned())).await);
         }
         for (code, body, _) in &refused {
-            let mut request = authenticated(body.clone());
-            if *code == "content_type" {
-                let text = HeaderValue::from_static("text/plain");
-                request.headers_mut().insert("content-type", text);
-            }
-            let reply = host.send(request).await;
+            let is_text = *code == "content_type";
+            let content_type = if is_text { "text/plain" } else { "application/json" };
+            let request = with(authenticated(body.clone()), "content-type", content_type);
+            let reply = send(&host, request).await;
             let problem: serde_json::Value = serde_json::from_str(&reply.body).expect("a problem");
             assert_refused_over_network(&reply, code, problem["pointer"].as_str());
         }
-        let wrong = host.send(authenticated_by(&token("wrong"), "spam")).await;
+        let wrong = send(&host, authenticated_by(&token("wrong"), "spam")).await;
         assert_refused_over_network(&wrong, "unauthorized", None);
-        let log = host.log();
+        let log = log(host);
         let kept = log.matches("its opt-out is kept").count();
         assert_eq!(kept, opt_outs().count(), "{name}: {log}");
 
-        let _restarted = start(name, &folder, &[]);
+        let _restarted = start_in(&folder, name, &[]).await;
         let stored = read(folder.path());
         assert_eq!(stored.numbers, expected_numbers, "{name}");
         if name != "minimal" {
@@ -233,14 +229,13 @@ async fn every_host_stores_each_delivery_once() {
 #[tokio::test]
 async fn a_host_responds_with_500_while_it_cannot_store() {
     for name in ["quickstart", "hardened"] {
-        let folder = folder();
-        let host = start(name, &folder, &[]);
-        assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
+        let (folder, host) = start(name, &[]).await;
+        assert_received(&send(&host, authenticated(EXAMPLE)).await);
         let database = database(folder.path());
         database.execute_batch("BEGIN IMMEDIATE").expect("a lock");
         let start = Instant::now();
         let deliver = async |body| {
-            let reply = host.send(authenticated(body)).await;
+            let reply = send(&host, authenticated(body)).await;
             assert_refused_over_network(&reply, "server_error", None);
             start.elapsed()
         };
@@ -255,8 +250,8 @@ async fn a_host_responds_with_500_while_it_cannot_store() {
         assert!(looked_up < Duration::from_millis(900), "{looked_up:?}");
         assert!(delivered.iter().all(|took| *took < Duration::from_secs(7)), "{delivered:?}");
         database.execute_batch("ROLLBACK").expect("no lock");
-        assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
-        assert_eq!(host.send(authenticated("{")).await.status, 400);
+        assert_received(&send(&host, authenticated(EXAMPLE)).await);
+        assert_eq!(send(&host, authenticated("{")).await.status, 400);
     }
 }
 
@@ -264,39 +259,38 @@ async fn a_host_responds_with_500_while_it_cannot_store() {
 async fn a_host_stops_although_requests_are_unfinished() {
     let short = [("SHUTDOWN_TIMEOUT", "1"), ("BODY_TIMEOUT", "19")];
     for (name, settings) in [("quickstart", &[][..]), ("hardened", &short)] {
-        let folder = folder();
-        let host = start(name, &folder, settings);
-        let mut wires = Vec::new();
+        let (_folder, host) = start(name, settings).await;
+        let mut clients = Vec::new();
         for text in [&delivery()[..50], &head(SECRET), &head("wrong")] {
-            let mut wire = Wire::open(&host, text).await;
-            wire.assert_silent().await;
-            wires.push(wire);
+            let mut client = open(&host, text).await;
+            client.assert_silent().await;
+            clients.push(client);
         }
         let start = Instant::now();
-        assert!(host.stop("-TERM").ends_with("Stopped.\n"));
+        host.signal("-TERM");
+        assert!(host.end().await.ends_with("Stopped.\n"));
         assert!(start.elapsed() < Duration::from_secs(10), "{name}: {:?}", start.elapsed());
-        for wire in wires {
-            wire.assert_closed().await;
+        for client in clients {
+            client.assert_closed().await;
         }
     }
 }
 
 #[tokio::test]
 async fn the_list_of_the_quickstart_is_not_public() {
-    let folder = folder();
     let debug = ("RUST_LOG", "info,unsubscribe_webhook=debug");
-    let host = start("quickstart", &folder, &[debug]);
+    let (_folder, host) = start("quickstart", &[debug]).await;
     assert!(!suppresses(&host, PHONE).await);
     for _ in 0..2 {
-        assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
+        assert_received(&send(&host, authenticated(EXAMPLE)).await);
     }
     let path = format!("/suppressed/{PHONE}");
-    assert_eq!(host.send(get(&path, SECRET)).await.status, 200);
-    let reply = host.send(get(&path, "wrong")).await;
+    assert_eq!(send(&host, get(&path, SECRET)).await.status, 200);
+    let reply = send(&host, get(&path, "wrong")).await;
     assert_refused_over_network(&reply, "unauthorized", None);
     // The health check has no personal data.
-    assert_eq!(host.send(get("/health", "wrong")).await.body, "ok");
-    let log = host.log();
+    assert_eq!(send(&host, get("/health", "wrong")).await.body, "ok");
+    let log = log(host);
     for (line, count) in [("Event stored before. id=", 1), ("Delivery accepted. outcome=", 2)] {
         assert_eq!(log.matches(line).count(), count, "{log}");
     }
@@ -312,17 +306,20 @@ async fn the_quickstart_prints_what_to_try() {
     ] {
         let folder = folder();
         let settings: Vec<_> = account.iter().map(|it| ("WEBHOOK_ACCOUNT", *it)).collect();
-        let host = Program::start("quickstart", &folder, &settings);
+        let mut command = command("quickstart", &folder, &settings);
+        command.env_remove("WEBHOOK_SECRET");
+        let host = Process::run(command).await;
         let broken = EXAMPLE.replacen("\"id\": 4", "\"id\": 7", 1).replace("13333444", "15555555");
         for (body, expected) in [(EXAMPLE, statuses[0]), (&broken, statuses[2])] {
-            let reply = host.send(authenticated_by(&token("demo-secret"), body.to_owned())).await;
+            let reply = send(&host, authenticated_by(&token("demo-secret"), body.to_owned())).await;
             assert!(expected.contains(&reply.status.to_string()), "{expected}: {reply:?}");
         }
         let is_empty = tables(folder.path(), "suppression_list").numbers.is_empty();
         assert_eq!(is_empty, account == Some("7"));
 
-        let url = format!("http://{}", host.address);
-        let printed = host.stop("-INT");
+        let url = format!("http://{}", host.address());
+        host.signal("-INT");
+        let printed = host.end().await;
         let [delivered, listed, broken] = statuses;
         for part in [
             format!("Account       {}", account.unwrap_or("any")),
@@ -338,19 +335,23 @@ async fn the_quickstart_prints_what_to_try() {
     }
 }
 
-#[test]
-fn the_quickstart_has_help_and_takes_no_other_argument() {
+#[tokio::test]
+async fn the_quickstart_has_help_and_takes_no_other_argument() {
     let folder = folder();
-    let output = command("quickstart", &folder, &[]).arg("--help").output().expect("it runs");
-    assert!(output.status.success());
-    let help = String::from_utf8(output.stdout).expect("UTF-8");
+    let with_argument = |argument| {
+        let mut command = command("quickstart", &folder, &[]);
+        command.arg(argument);
+        command
+    };
+    let (code, help, _) = output(with_argument("--help")).await;
+    assert_eq!(code, Some(0));
     assert!(help.lines().all(|line| line.len() <= 80), "{help}");
     for name in ["WEBHOOK_SECRET", "WEBHOOK_ACCOUNT", "BIND_ADDR", "DATABASE_PATH", "RUST_LOG"] {
         assert!(help.contains(&format!("\n  {name} ")), "{help}");
     }
     for argument in ["--port=3000", "s3cr3t", ""] {
-        let error = error_at_start(command("quickstart", &folder, &[]).arg(argument));
-        assert!(error.contains("try --help"), "{error}");
+        let error = failure(with_argument(argument)).await;
+        assert!(error.contains("try --help") && !error.contains("s3cr3t"), "{error}");
     }
 }
 
@@ -362,7 +363,7 @@ async fn a_wrong_path_or_method_is_logged_without_the_query() {
         ("quickstart", " WARN unsubscribe_webhook: No handler"),
         ("existing_router", " WARN existing_router: No handler"),
     ] {
-        let host = start(name, &folder, &[]);
+        let host = start_in(&folder, name, &[]).await;
         for (path, method, status) in [
             ("/webhooks/unsubscribe/", "POST", 404),
             ("/webhooks/lox24/unsubscribe", "POST", 404),
@@ -370,31 +371,19 @@ async fn a_wrong_path_or_method_is_logged_without_the_query() {
         ] {
             let mut request = to(&format!("{path}?token={SECRET}"), authenticated(EXAMPLE));
             *request.method_mut() = method.parse().expect("a method");
-            assert_eq!(host.send(request).await.status, status);
+            assert_eq!(send(&host, request).await.status, status);
         }
-        let log = host.log();
+        let log = log(host);
         assert_eq!(log.matches(logged).count(), 3, "{log}");
     }
 }
 
-fn error_at_start(command: &mut Command) -> String {
-    let mut child = command.spawn().expect("it runs");
-    let mut printed = String::new();
-    let mut stdout = BufReader::new(child.stdout.take().expect("its output"));
-    stdout.read_line(&mut printed).expect("its output");
-    let _ = child.kill(); // one that starts does not end
-    let error = child.wait_with_output().expect("its end").stderr;
-    let error = String::from_utf8(error).expect("UTF-8");
-    assert!(printed.is_empty() && !error.contains("s3cr3t"), "{printed}: {error}");
-    error
-}
-
-#[test]
-fn a_host_does_not_start_with_invalid_settings() {
+#[tokio::test]
+async fn a_host_does_not_start_with_invalid_settings() {
     let folder = folder();
     fs::write(folder.path().join("file"), "no database and no folder").expect("a file");
     for name in ["quickstart", "hardened"] {
-        drop(start(name, &folder, &[("DATABASE_PATH", name)]));
+        start_in(&folder, name, &[("DATABASE_PATH", name)]).await;
     }
     let no_folder = "DATA_DIR must be a folder that can be written";
     for (names, setting, value, why) in [
@@ -421,21 +410,22 @@ fn a_host_does_not_start_with_invalid_settings() {
     ] {
         for name in names.split(' ') {
             let settings = [("WEBHOOK_SECRET", "s3cr3t"), (setting, value)];
-            let error = error_at_start(&mut command(name, &folder, &settings));
+            let error = failure(command(name, &folder, &settings)).await;
             assert!(error.contains(why), "{name}: {setting}={value}: {error}");
+            assert!(!error.contains("s3cr3t"), "{name}: {setting}={value}: {error}");
         }
     }
-    let public = [("BIND_ADDR", "0.0.0.0:0")];
-    let error = error_at_start(&mut command("quickstart", &folder, &public));
+    let mut public = command("quickstart", &folder, &[("BIND_ADDR", "0.0.0.0:0")]);
+    public.env_remove("WEBHOOK_SECRET");
+    let error = failure(public).await;
     assert!(error.contains("the demo secret is public"), "{error}");
 }
 
 /// A host under a limit of the shell.
 fn limited(limit: &str, name: &str, folder: &TempDir) -> Command {
-    let mut limited = Command::new("/bin/sh");
+    let mut limited = process::command("/bin/sh", &[]);
     limited.args(["-c", &format!("{limit}; exec \"$0\"")]).arg(program(name));
-    limited.env_clear().current_dir(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    limited.envs([("BIND_ADDR", "127.0.0.1:0"), ("WEBHOOK_SECRET", SECRET)]);
+    limited.current_dir(folder.path());
     limited
 }
 
@@ -443,11 +433,11 @@ fn limited(limit: &str, name: &str, folder: &TempDir) -> Command {
 async fn a_full_disk_is_a_500_or_prevents_the_start() {
     let folder = folder();
     let full = "trap '' XFSZ; ulimit -f 0";
-    let host = Program::run(&mut limited(full, "minimal", &folder));
-    let reply = host.send(authenticated(EXAMPLE)).await;
+    let host = Process::run(limited(full, "minimal", &folder)).await;
+    let reply = send(&host, authenticated(EXAMPLE)).await;
     assert_refused_over_network(&reply, "server_error", None);
 
-    let error = error_at_start(&mut limited(full, "existing_router", &folder));
+    let error = failure(limited(full, "existing_router", &folder)).await;
     assert!(error.contains("DATA_DIR must be a folder that can be written"), "{error}");
 }
 
@@ -459,8 +449,8 @@ async fn what_a_crash_has_left_does_no_harm() {
     fs::write(unfinished.join(".tmp1"), "half an event").expect("a file");
     fs::write(folder.path().join("unsubscribed.txt"), "\n\"+49111").expect("the list");
     for (name, read) in [HOSTS[0], HOSTS[2]] {
-        let host = start(name, &folder, &[]);
-        assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
+        let host = start_in(&folder, name, &[]).await;
+        assert_received(&send(&host, authenticated(EXAMPLE)).await);
         assert_eq!(read(folder.path()).numbers, BTreeSet::from([PHONE.to_owned()]), "{name}");
     }
     assert_eq!(contents(folder.path(), "unfinished").count(), 0);
@@ -468,43 +458,44 @@ async fn what_a_crash_has_left_does_no_harm() {
 
 #[tokio::test]
 async fn an_existing_router_keeps_its_other_routes_open() {
-    let folder = folder();
-    let host = start("existing_router", &folder, &[("WEBHOOK_SECRET_OLD", "old-secret")]);
+    let (folder, host) = start("existing_router", &[("WEBHOOK_SECRET_OLD", "old-secret")]).await;
     for (method, path, body) in [("GET", "/health", "ok"), ("POST", "/webhooks/ping", "pong")] {
-        let mut request = to(path, Request::new(Body::empty()));
+        let mut request = to(path, Request::default());
         *request.method_mut() = method.parse().expect("a method");
-        assert_eq!(host.send(request).await.body, body);
+        assert_eq!(send(&host, request).await.body, body);
     }
-    assert_acknowledged(host.send(authenticated(EXAMPLE)).await);
-    assert_acknowledged(host.send(authenticated_by(&token("old-secret"), EXAMPLE)).await);
+    assert_received(&send(&host, authenticated(EXAMPLE)).await);
+    assert_received(&send(&host, authenticated_by(&token("old-secret"), EXAMPLE)).await);
     // Four attempts of a body that is refused leave one file.
     for _ in 0..4 {
-        assert_eq!(host.send(authenticated("{")).await.status, 400);
+        assert_eq!(send(&host, authenticated("{")).await.status, 400);
     }
     assert_eq!(files(folder.path()).refused, BTreeSet::from([b"{".to_vec()]));
-    let log = host.log();
+    let log = log(host);
     let warning = " WARN existing_router: A delivery has the old secret.";
     assert_eq!(log.matches(warning).count(), 1, "{log}");
 }
 
 #[tokio::test]
 async fn an_existing_router_checks_where_a_delivery_comes_from() {
-    let folder = folder();
-    let start = |sources| start("existing_router", &folder, &[("WEBHOOK_SOURCES", sources)]);
-    let elsewhere = start("192.0.2.1,2001:db8::1");
+    let start = async |sources| start("existing_router", &[("WEBHOOK_SOURCES", sources)]).await;
+    let (_folder, elsewhere) = start("192.0.2.1,2001:db8::1").await;
     // The client's own header changes nothing.
-    let mut forged = authenticated(EXAMPLE);
-    forged.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
-    assert_refused_over_network(&elsewhere.send(forged).await, "forbidden", None);
-    assert_acknowledged(start("192.0.2.1, 127.0.0.1").send(authenticated(EXAMPLE)).await);
+    let forged = with(authenticated(EXAMPLE), "x-forwarded-for", "192.0.2.1");
+    assert_refused_over_network(&send(&elsewhere, forged).await, "forbidden", None);
+    let (_folder, here) = start("192.0.2.1, 127.0.0.1").await;
+    assert_received(&send(&here, authenticated(EXAMPLE)).await);
 }
 
-/// The head of a delivery, as it goes over the wire.
-fn head(token: &str) -> String {
-    format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nX-LOX24-Token: {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
-        EXAMPLE.len(),
-    )
+async fn open(host: &Process, text: impl AsRef<[u8]>) -> Client {
+    let mut client = Client::connect(host.address()).await;
+    client.send(text).await;
+    client
+}
+
+/// The head of a delivery, as it goes over the network.
+fn head(secret: &str) -> String {
+    sized(&authenticated_by(&token(secret), ""), EXAMPLE).replace(EXAMPLE, "")
 }
 
 fn delivery() -> String {
@@ -514,45 +505,49 @@ fn delivery() -> String {
 /// Where the body of a request under way is cut.
 const CUT: usize = 100;
 
-async fn under_way(host: &Program, token: &str) -> Wire {
-    let mut wire = Wire::open(host, head(token) + &EXAMPLE[..CUT]).await;
-    wire.assert_silent().await;
-    wire
+async fn under_way(host: &Process, token: &str) -> Client {
+    let mut client = open(host, head(token) + &EXAMPLE[..CUT]).await;
+    client.assert_silent().await;
+    client
+}
+
+/// The next response, which says that it is the last one of its connection.
+async fn last_reply(client: &mut Client) -> Reply {
+    let reply = client.reply().await;
+    assert_eq!(header(&reply, "connection"), ["close"]);
+    reply
 }
 
 #[tokio::test]
 async fn the_hardened_host_does_not_wait_for_a_head() {
-    let (_folder, host) = hardened(&[("HEAD_TIMEOUT", "1"), ("IDLE_TIMEOUT", "3")]);
+    let (_folder, host) = start("hardened", &[("HEAD_TIMEOUT", "1"), ("IDLE_TIMEOUT", "3")]).await;
     let start = Instant::now();
-    let silent = Wire::open(&host, "").await;
-    let in_the_head = Wire::open(&host, &delivery()[..50]).await;
-    let mut idle = Wire::open(&host, delivery()).await;
-    assert_acknowledged(idle.answer().await);
+    let silent = open(&host, "").await;
+    let in_the_head = open(&host, &delivery()[..50]).await;
+    let mut idle = open(&host, delivery()).await;
+    assert_received(&idle.reply().await);
     silent.assert_closed().await;
     in_the_head.assert_closed().await;
     assert!(start.elapsed() >= Duration::from_millis(950));
     // A connection that was used may be idle for longer.
     sleep(Duration::from_millis(500)).await;
     idle.send(delivery()).await;
-    assert_acknowledged(idle.answer().await);
+    assert_received(&idle.reply().await);
     idle.assert_closed().await;
 }
 
 #[tokio::test]
 async fn the_hardened_host_limits_the_time_of_a_body() {
-    let (folder, host) = hardened(&[("BODY_TIMEOUT", "1")]);
+    let (folder, host) = start("hardened", &[("BODY_TIMEOUT", "1")]).await;
     // The body of a refused request is discarded, for as long.
     for (token, code) in [(SECRET, "body_incomplete"), ("wrong", "unauthorized")] {
         let mut unfinished = under_way(&host, token).await;
-        let reply = last_of_connection(unfinished.answer().await);
-        assert_refused_over_network(&reply, code, None);
+        assert_refused_over_network(&last_reply(&mut unfinished).await, code, None);
         unfinished.assert_closed().await;
     }
     // For the body as a whole: no pause between two bytes is long.
-    let (mut response, mut request) =
-        TcpStream::connect(&host.address).await.expect("it").into_split();
+    let (mut response, mut request) = open(&host, head(SECRET)).await.0.into_split();
     let drip = tokio::spawn(async move {
-        request.write_all(head(SECRET).as_bytes()).await?;
         for byte in EXAMPLE.as_bytes() {
             sleep(Duration::from_millis(20)).await;
             request.write_all(&[*byte]).await?;
@@ -565,53 +560,55 @@ async fn the_hardened_host_limits_the_time_of_a_body() {
     drip.abort();
     assert_eq!(events(folder.path()), []);
     // The next request on the connection of a refused one is read where that one ends.
-    let mut kept = Wire::open(&host, head("wrong") + EXAMPLE + &delivery()).await;
-    assert_refused_over_network(&kept.answer().await, "unauthorized", None);
-    assert_acknowledged(kept.answer().await);
+    let mut kept = open(&host, head("wrong") + EXAMPLE + &delivery()).await;
+    assert_refused_over_network(&kept.reply().await, "unauthorized", None);
+    assert_received(&kept.reply().await);
 }
 
 /// What unauthenticated clients can cause is in the log, but does not fill it.
 #[tokio::test]
 async fn the_hardened_host_logs_refusals_once_a_minute() {
-    let (_folder, host) = hardened(&[]);
+    let (_folder, host) = start("hardened", &[]).await;
     for _ in 0..20 {
-        assert_eq!(host.send(unauthenticated(EXAMPLE)).await.status, 401);
+        assert_eq!(send(&host, unauthenticated(EXAMPLE)).await.status, 401);
         let path = "/prefix/webhooks/unsubscribe?key=s3cr3t";
-        assert_eq!(host.send(to(path, authenticated(EXAMPLE))).await.status, 404);
+        assert_eq!(send(&host, to(path, authenticated(EXAMPLE))).await.status, 404);
     }
-    assert_eq!(host.send(to("/health", Request::new(Body::empty()))).await.status, 200);
-    let log = host.log();
+    assert_eq!(send(&host, to("/health", Request::default())).await.status, 200);
+    let log = log(host);
     assert_eq!(log.lines().count(), 2, "{log}");
     assert!(log.contains("401") && log.contains("path=\"/prefix/webhooks/unsubscribe\""), "{log}");
 }
 
 #[tokio::test]
 async fn the_hardened_host_gives_the_places_of_silent_connections_to_newcomers() {
-    let (_folder, host) = hardened(&[("MAX_CONNECTIONS", "3"), ("HEAD_TIMEOUT", "60")]);
+    let (_folder, host) =
+        start("hardened", &[("MAX_CONNECTIONS", "3"), ("HEAD_TIMEOUT", "60")]).await;
     let mut under_way = under_way(&host, SECRET).await;
-    let mut oldest = Wire::open(&host, &delivery()[..50]).await;
+    let mut oldest = open(&host, &delivery()[..50]).await;
     oldest.assert_silent().await;
-    let mut youngest = Wire::open(&host, "").await;
+    let mut youngest = open(&host, "").await;
     youngest.assert_silent().await;
 
-    let mut delivered = Wire::open(&host, delivery()).await;
-    assert_acknowledged(last_of_connection(delivered.answer().await));
+    let mut delivered = open(&host, delivery()).await;
+    assert_received(&last_reply(&mut delivered).await);
     oldest.assert_closed().await;
     youngest.assert_silent().await;
     under_way.send(&EXAMPLE[CUT..]).await;
-    assert_acknowledged(under_way.answer().await);
+    assert_received(&under_way.reply().await);
     youngest.assert_silent().await;
 }
 
 #[tokio::test]
 async fn the_hardened_host_lets_a_newcomer_wait_for_a_request_under_way() {
-    let (folder, host) = hardened(&[("MAX_CONNECTIONS", "1"), ("HEAD_TIMEOUT", "60")]);
+    let (folder, host) =
+        start("hardened", &[("MAX_CONNECTIONS", "1"), ("HEAD_TIMEOUT", "60")]).await;
     let mut under_way = under_way(&host, SECRET).await;
-    let mut newcomer = Wire::open(&host, delivery()).await;
+    let mut newcomer = open(&host, delivery()).await;
     newcomer.assert_silent().await;
     under_way.send(&EXAMPLE[CUT..]).await;
-    assert_acknowledged(last_of_connection(under_way.answer().await));
-    assert_acknowledged(last_of_connection(newcomer.answer().await));
+    assert_received(&last_reply(&mut under_way).await);
+    assert_received(&last_reply(&mut newcomer).await);
     under_way.assert_closed().await;
     assert_eq!(events(folder.path()).len(), 1);
 }
@@ -620,41 +617,42 @@ async fn the_hardened_host_lets_a_newcomer_wait_for_a_request_under_way() {
 async fn the_hardened_host_survives_a_lack_of_descriptors() {
     let folder = folder();
     let mut limited = limited("ulimit -n 32", "hardened", &folder);
-    let host = Program::run(limited.stderr(Stdio::null()).env("HEAD_TIMEOUT", "60"));
+    limited.env("HEAD_TIMEOUT", "60");
+    let host = Process::run(limited).await;
     let mut silent = Vec::new();
     for _ in 0..50 {
-        silent.push(Wire::open(&host, "").await);
+        silent.push(open(&host, "").await);
     }
-    assert_acknowledged(Wire::open(&host, delivery()).await.answer().await);
+    assert_received(&open(&host, delivery()).await.reply().await);
 }
 
 #[tokio::test]
 async fn the_hardened_host_responds_to_a_client_that_sends_no_more() {
-    let (_folder, host) = hardened(&[]);
-    let mut half_closed = Wire::open(&host, delivery()).await;
-    half_closed.0.shutdown().await.expect("half of it is closed");
-    assert_acknowledged(half_closed.answer().await);
+    let (_folder, host) = start("hardened", &[]).await;
+    let mut half_closed = open(&host, delivery()).await;
+    half_closed.finish().await;
+    assert_received(&half_closed.reply().await);
     half_closed.assert_closed().await;
 }
 
 #[tokio::test]
 async fn the_hardened_host_completes_requests_under_way_before_it_stops() {
-    let (folder, host) = hardened(&[("HEAD_TIMEOUT", "60")]);
+    let (folder, host) = start("hardened", &[("HEAD_TIMEOUT", "60")]).await;
     let mut under_way = under_way(&host, SECRET).await;
     // Without a whole head there is no request to complete.
-    let in_the_head = Wire::open(&host, &delivery()[..50]).await;
-    let mut idle = Wire::open(&host, delivery()).await;
-    assert_acknowledged(idle.answer().await);
+    let in_the_head = open(&host, &delivery()[..50]).await;
+    let mut idle = open(&host, delivery()).await;
+    assert_received(&idle.reply().await);
 
     host.signal("-TERM");
     in_the_head.assert_closed().await;
     idle.assert_closed().await;
-    let refused = TcpStream::connect(&host.address).await.expect_err("it listens no more");
+    let refused = TcpStream::connect(host.address()).await.expect_err("it listens no more");
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     under_way.assert_silent().await;
     under_way.send(&EXAMPLE[CUT..]).await;
-    assert_acknowledged(last_of_connection(under_way.answer().await));
+    assert_received(&last_reply(&mut under_way).await);
     drop(under_way);
-    assert!(host.end().ends_with("Stopped.\n"));
+    assert!(host.end().await.ends_with("Stopped.\n"));
     assert_eq!(events(folder.path()).len(), 1);
 }

@@ -1,7 +1,7 @@
 //! An app on a socket, and a client that can write anything.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
-use std::{iter, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, iter, net::SocketAddr, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -55,6 +55,19 @@ impl Client {
     /// Sends nothing more, but still listens.
     pub async fn finish(&mut self) {
         self.0.shutdown().await.expect("an open connection");
+    }
+
+    /// Asserts that the server closes the connection without another word.
+    pub async fn assert_closed(mut self) {
+        let rest = timeout(PATIENCE, self.0.read_u8()).await.expect("it stays open");
+        let closed = [ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset];
+        assert!(closed.contains(&rest.expect_err("nothing").kind()));
+    }
+
+    /// Asserts that the server says nothing, and does not close the connection.
+    pub async fn assert_silent(&mut self) {
+        let more = timeout(Duration::from_millis(200), self.0.read_u8()).await;
+        assert!(more.is_err(), "{more:?}");
     }
 
     /// The next response, read to its end.

@@ -13,8 +13,8 @@ use async_nats::{
 };
 use common::{
     Database, Process, Proxy, Wire, assert_fails_without, assert_keeps_refused_bodies,
-    assert_received, assert_refused, assert_stores_one_dead_letter, failure, new_event, server,
-    start_before, until,
+    assert_received, assert_refused, assert_stores_one_dead_letter, command, failure, new_event,
+    percent_encoded, server, start_before, until,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -220,7 +220,7 @@ async fn a_stream_is_partitioned_by_account() {
     assert_eq!(fleet.database.count("dead_letter").await, 1);
 
     // The broker rejects a worker of the whole stream, because it would store messages twice.
-    let text = failure(WORKER, &fleet.settings()).await;
+    let text = failure(command(WORKER, &fleet.settings())).await;
     assert!(text.contains("WORKER_SUBJECT"), "{text}");
 }
 
@@ -250,11 +250,11 @@ async fn a_stopped_worker_completes_its_messages() {
     assert_received(&app.deliver(new_event().to_string()).await);
     sleep(Duration::from_millis(200)).await;
 
-    worker.terminate();
+    worker.signal("-TERM");
     sleep(Duration::from_millis(200)).await;
     fleet.database.execute("ROLLBACK").await;
 
-    assert_eq!(worker.exit_code().await, Some(0));
+    worker.end().await;
     assert_eq!(fleet.database.count("inbox").await, 1);
     assert_eq!(fleet.messages().await, 0);
 }
@@ -300,7 +300,7 @@ async fn an_existing_stream_that_may_drop_messages_is_refused() {
         let mut config = good.clone();
         change(&mut config);
         client.create_stream(config).await.unwrap();
-        let text = failure(APP, &fleet.settings()).await;
+        let text = failure(command(APP, &fleet.settings())).await;
         assert!(text.contains(fault), "{fault}: {text}");
     }
 }
@@ -316,7 +316,7 @@ async fn a_broker_with_a_small_max_payload_is_refused() {
         sleep(Duration::from_secs(60)).await;
     });
 
-    let text = failure(APP, &[("NATS_URL", &url)]).await;
+    let text = failure(command(APP, &[("NATS_URL", &url)])).await;
 
     assert!(text.contains("max_payload is 786431"), "{text}");
 }
@@ -328,12 +328,11 @@ async fn a_wrong_password_is_an_error_at_once_and_not_printed() {
     let (password, address) = rest.split_once('@').unwrap();
 
     let wrong = format!("nats://{user}:wr0ng-{password}@{address}");
-    let text = failure(APP, &[("NATS_URL", &wrong)]).await;
+    let text = failure(command(APP, &[("NATS_URL", &wrong)])).await;
     assert!(text.contains("NATS_URL") && text.contains("authorization"), "{text}");
     assert!(!text.contains(password), "{text}");
 
-    let encoded = password.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02X}"));
-    let right = format!("nats://{user}:{encoded}@{address}");
+    let right = format!("nats://{user}:{}@{address}", percent_encoded(password));
     fleet.start(APP, &[("NATS_URL", &right)]).await;
 }
 

@@ -14,7 +14,7 @@ use axum::{
     extract::{Path, State},
     routing::{get, post},
 };
-use serde::Serialize;
+use serde_json::{Value, json};
 use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent, WebhookAuth};
 
 pub use crate::list::{Refused, SuppressionList};
@@ -55,19 +55,15 @@ async fn unsubscribed(
 async fn suppressed(
     State(list): State<SuppressionList>,
     Path(phone): Path<String>,
-) -> Result<Json<Lookup>, ServerError> {
+) -> Result<Json<Value>, ServerError> {
     let rows = list.accounts(&phone).await?;
-    let (suppressed, every_account) = (!rows.is_empty(), rows.contains(&None));
-    let accounts = rows.into_iter().flatten().collect();
-    Ok(Json(Lookup { phone, suppressed, every_account, accounts }))
-}
-
-#[derive(Serialize)]
-struct Lookup {
-    phone: String,
-    suppressed: bool,
-    /// Whether no account may text the number: the account was not known.
-    every_account: bool,
-    /// The accounts (`user_id`) that the person unsubscribed from.
-    accounts: Vec<i64>,
+    let accounts: Vec<_> = rows.iter().flatten().collect();
+    Ok(Json(json!({
+        "phone": phone,
+        "suppressed": !rows.is_empty(),
+        // If the account was not known, no account may text the number.
+        "every_account": rows.contains(&None),
+        // Those (`user_id`) that the person unsubscribed from.
+        "accounts": accounts,
+    })))
 }

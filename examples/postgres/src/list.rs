@@ -1,6 +1,6 @@
 //! The suppression list: three tables, one statement for each thing that happens to them.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,7 @@ const WORK: Duration = Duration::from_millis(1_500);
 
 /// What is known of a refused body; the number, account and id are those of its opt-out.
 #[derive(Serialize, Deserialize)]
+#[expect(missing_debug_implementations, reason = "a log must not contain the number")]
 pub struct Refused {
     code: String,
     pointer: Option<String>,
@@ -47,13 +48,6 @@ impl From<&Rejection> for Refused {
             user_id: opt_out.and_then(|opt_out| opt_out.user_id),
             id: opt_out.and_then(|opt_out| opt_out.id),
         }
-    }
-}
-
-/// Without the phone number.
-impl fmt::Debug for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Refused").field("code", &self.code).finish_non_exhaustive()
     }
 }
 
@@ -157,31 +151,28 @@ impl SuppressionList {
     ) -> anyhow::Result<u64> {
         let (phones, times): (Vec<&str>, Vec<Option<i64>>) =
             entries.iter().map(|(phone, added_at)| (&**phone, *added_at)).unzip();
-        let rows = self
-            .run(
-                sqlx::query(
-                    "WITH missing AS (
-                         SELECT phone, min(added_at) AS added_at
-                         FROM unnest($1::text[], $2::bigint[]) AS listed (phone, added_at)
-                         WHERE NOT EXISTS (
-                             SELECT FROM suppression WHERE suppression.phone = listed.phone
-                             AND (user_id = $3 OR user_id IS NULL)
-                         )
-                         GROUP BY phone
-                     ), added AS (
-                         INSERT INTO suppression (phone, user_id, source, provider_added_at)
-                         SELECT phone, $3, 'provider_list', to_timestamp(added_at)
-                         FROM missing WHERE NOT $4
-                         ON CONFLICT DO NOTHING
-                     )
-                     SELECT count(*) FROM missing",
-                )
-                .bind(phones)
-                .bind(times)
-                .bind(account)
-                .bind(dry_run),
-            )
-            .await?;
+        let statement = sqlx::query(
+            "WITH missing AS (
+                 SELECT phone, min(added_at) AS added_at
+                 FROM unnest($1::text[], $2::bigint[]) AS listed (phone, added_at)
+                 WHERE NOT EXISTS (
+                     SELECT FROM suppression WHERE suppression.phone = listed.phone
+                     AND (user_id = $3 OR user_id IS NULL)
+                 )
+                 GROUP BY phone
+             ), added AS (
+                 INSERT INTO suppression (phone, user_id, source, provider_added_at)
+                 SELECT phone, $3, 'provider_list', to_timestamp(added_at)
+                 FROM missing WHERE NOT $4
+                 ON CONFLICT DO NOTHING
+             )
+             SELECT count(*) FROM missing",
+        )
+        .bind(phones)
+        .bind(times)
+        .bind(account)
+        .bind(dry_run);
+        let rows = self.run(statement).await?;
         Ok(rows[0].get::<i64, _>(0).unsigned_abs())
     }
 

@@ -4,12 +4,12 @@
 
 mod common;
 
-use std::{fmt::Write, iter::zip, time::Duration};
+use std::{iter::zip, time::Duration};
 
 use common::{
     Database, LOOKUP_SECRET, Process, Proxy, SECRET, Wire, assert_fails_without,
     assert_keeps_refused_bodies, assert_received, assert_recovers, assert_refused,
-    assert_stores_one_dead_letter, deliver_at_once, failure, new_event, start_before,
+    assert_stores_one_dead_letter, command, deliver_at_once, failure, new_event, start_before,
 };
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -18,11 +18,14 @@ use uuid::Uuid;
 
 const APP: &str = env!("CARGO_BIN_EXE_postgres-host");
 
-async fn host(database: &Database) -> Process {
-    host_with(database, &[]).await
+/// A host with a database of its own.
+async fn start(settings: &[(&str, &str)]) -> (Database, Process) {
+    let database = Database::create().await;
+    let host = host(&database, settings).await;
+    (database, host)
 }
 
-async fn host_with(database: &Database, settings: &[(&str, &str)]) -> Process {
+async fn host(database: &Database, settings: &[(&str, &str)]) -> Process {
     Process::start(APP, &[&[("DATABASE_URL", &*database.url)], settings].concat()).await
 }
 
@@ -30,7 +33,7 @@ async fn host_with(database: &Database, settings: &[(&str, &str)]) -> Process {
 async fn four_replicas_store_each_event_once() {
     let mut database = Database::create().await;
     // They start together, and bring the same empty database up to date.
-    let replicas = join_all((0..4).map(|_| host(&database))).await;
+    let replicas = join_all((0..4).map(|_| host(&database, &[]))).await;
     let events: Vec<_> = std::iter::repeat_with(new_event).take(100).collect();
 
     for event in &events {
@@ -45,8 +48,7 @@ async fn four_replicas_store_each_event_once() {
 
 #[tokio::test]
 async fn the_host_passes_the_suite() {
-    let mut database = Database::create().await;
-    let host = host_with(&database, &[("WEBHOOK_ACCOUNT", "7")]).await;
+    let (mut database, host) = start(&[("WEBHOOK_ACCOUNT", "7")]).await;
 
     let suite = host.conformance().accounts([7]);
     let list = async move |phone: &str| !look_up(&host, phone).await.is_empty();
@@ -57,8 +59,7 @@ async fn the_host_passes_the_suite() {
 
 #[tokio::test]
 async fn a_response_waits_for_the_commit() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     for (end, rows) in [("ROLLBACK", 1), ("COMMIT", 2)] {
         let event = new_event();
         // Another replica is about to store the event, or to fail.
@@ -82,8 +83,7 @@ async fn a_response_waits_for_the_commit() {
 
 #[tokio::test]
 async fn every_value_that_the_contract_allows_is_stored() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     let long = "x".repeat(100_000);
     let texts =
         ["\0", "a\0b", "\u{1}\u{7f}\u{85}\u{feff}", "\u{10ffff}", "'; DROP TABLE inbox; --", &long];
@@ -115,8 +115,7 @@ async fn every_value_that_the_contract_allows_is_stored() {
 
 #[tokio::test]
 async fn a_sending_app_has_a_secret_of_its_own() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     for authorization in [format!("Bearer {SECRET}"), "Bearer wrong".to_owned(), String::new()] {
         let reply = host.look_up("+4911100001", &authorization).await;
         assert_refused(&reply, 401, "unauthorized");
@@ -132,8 +131,7 @@ async fn a_sending_app_has_a_secret_of_its_own() {
 
 #[tokio::test]
 async fn an_id_that_comes_again_with_another_number_or_account_is_another_opt_out() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     let mut event = new_event();
     for (phone, user_id) in [("+4911100001", 2), ("+4911100002", 2), ("+4911100002", 7)] {
         event["data"]["phone"] = json!(phone);
@@ -166,22 +164,19 @@ async fn an_id_that_comes_again_with_another_number_or_account_is_another_opt_ou
 
 #[tokio::test]
 async fn a_refused_body_is_stored_and_its_number_is_on_the_list() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     assert_keeps_refused_bodies(host, &mut database).await;
 }
 
 #[tokio::test]
 async fn four_attempts_of_a_refused_delivery_are_one_dead_letter() {
-    let mut database = Database::create().await;
-    let host = host_with(&database, &[("WEBHOOK_ACCOUNT", "2")]).await;
+    let (mut database, host) = start(&[("WEBHOOK_ACCOUNT", "2")]).await;
     assert_stores_one_dead_letter(&host, &mut database).await;
 }
 
 #[tokio::test]
 async fn a_number_without_an_account_holds_for_every_account() {
-    let database = Database::create().await;
-    let host = host(&database).await;
+    let (_, host) = start(&[]).await;
     let body = r#"{"name": "phone.unsubscribe", "data": {"phone": "+4911100001"}}"#;
     assert_refused(&host.deliver(body).await, 400, "missing_field");
 
@@ -204,7 +199,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date() {
         INSERT INTO suppression (phone, user_id, event_id) VALUES ('+4911100001', 2, gen_random_uuid())";
     database.execute(rows).await;
 
-    let host = host(&database).await;
+    let host = host(&database, &[]).await;
 
     assert_eq!(look_up(&host, "+4911100001").await, [2]);
     assert_eq!(database.count("suppression WHERE source = 'webhook'").await, 1);
@@ -214,8 +209,7 @@ async fn tables_of_the_first_version_are_brought_up_to_date() {
 
 #[tokio::test]
 async fn bodies_that_differ_in_more_than_the_attempt_are_dead_letters_of_their_own() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
 
     for body in [
         r#"{"attempt_number":1,"id":1}"#,
@@ -287,7 +281,7 @@ async fn a_database_that_would_lose_something_is_refused() {
     let mut latin =
         Database::create_with("ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
             .await;
-    let text = failure(APP, &[("DATABASE_URL", &latin.url)]).await;
+    let text = failure(command(APP, &[("DATABASE_URL", &latin.url)])).await;
     assert!(text.contains("the database's encoding is LATIN1"), "{text}");
     assert_eq!(latin.count("pg_tables WHERE schemaname = 'public'").await, 0);
 
@@ -295,7 +289,7 @@ async fn a_database_that_would_lose_something_is_refused() {
     let (_, name) = hasty.url.rsplit_once('/').unwrap();
     let setting = format!("ALTER DATABASE {name} SET synchronous_commit = off");
     hasty.execute(&setting).await;
-    let text = failure(APP, &[("DATABASE_URL", &hasty.url)]).await;
+    let text = failure(command(APP, &[("DATABASE_URL", &hasty.url)])).await;
     assert!(text.contains("synchronous_commit is off"), "{text}");
 }
 
@@ -312,7 +306,7 @@ async fn wrong_settings_are_named_and_no_secret_is_printed() {
         (&[("DATABASE_URL", password)], "DATABASE_URL"),
         (&[], "DATABASE_URL is not set"),
     ] {
-        let text = failure(APP, settings).await;
+        let text = failure(command(APP, settings)).await;
         assert!(text.contains(fault), "{fault}: {text}");
         for secret in [password, "s3cr3t", "two words"] {
             assert!(!text.contains(secret), "{fault}: {text}");
@@ -322,12 +316,11 @@ async fn wrong_settings_are_named_and_no_secret_is_printed() {
 
 #[tokio::test]
 async fn a_request_under_way_is_completed_before_the_host_stops() {
-    let mut database = Database::create().await;
-    let host = host(&database).await;
+    let (mut database, host) = start(&[]).await;
     database.execute("BEGIN; LOCK TABLE inbox").await;
     let stop = async {
         sleep(Duration::from_millis(200)).await;
-        host.terminate();
+        host.signal("-TERM");
         sleep(Duration::from_millis(200)).await;
         database.execute("ROLLBACK").await;
     };
@@ -336,16 +329,12 @@ async fn a_request_under_way_is_completed_before_the_host_stops() {
 
     assert_received(&reply);
     assert_eq!(database.count("inbox").await, 1);
-    assert_eq!(host.exit_code().await, Some(0));
+    host.end().await;
 }
 
 /// The accounts that may not text a number.
 async fn look_up(host: &Process, phone: &str) -> Vec<Value> {
-    let mut path = String::new();
-    for byte in phone.bytes() {
-        write!(path, "%{byte:02X}").unwrap();
-    }
-    let reply = host.look_up(&path, &format!("Bearer {LOOKUP_SECRET}")).await;
+    let reply = host.look_up(phone, &format!("Bearer {LOOKUP_SECRET}")).await;
     let lookup: Value = serde_json::from_str(&reply.body).unwrap();
     assert_eq!(lookup["phone"], phone);
     let accounts = lookup["accounts"].as_array().unwrap().clone();

@@ -16,11 +16,11 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
-use common::{Database, command};
+use common::{Database, command, output};
 use futures_util::stream;
 use http::{Request, StatusCode, header::LOCATION};
 use postgres_host::SuppressionList;
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::Row;
 use tokio::net::TcpListener;
 
@@ -31,12 +31,10 @@ const FIRST: &str = "/blocked_numbers?type=2";
 #[tokio::test]
 async fn what_is_missing_is_added_from_all_pages() {
     let mut database = database().await;
-    let rows = "('+4911100001', 2, 'webhook'), ('+4911100002', NULL, 'webhook'), ('+4911100003', 7, 'webhook')";
-    database
-        .execute(&format!("INSERT INTO suppression (phone, user_id, source) VALUES {rows}"))
-        .await;
+    let rows = "('+4911100001', 2), ('+4911100002', NULL), ('+4911100003', 7)";
+    database.execute(&format!("INSERT INTO suppression (phone, user_id) VALUES {rows}")).await;
     // References that are resolved in three ways; the last page says null, as some do.
-    let provider = Provider::start(|path| match path {
+    let provider = Provider::start(|path, _| match path {
         FIRST => page(&["+4911100001", "+4911100002"], 6, Some("/blocked_numbers?type=2&page=2")),
         "/blocked_numbers?type=2&page=2" => {
             page(&["+4911100003", "+4911100004"], 6, Some("?page=3#a"))
@@ -66,23 +64,16 @@ async fn what_is_missing_is_added_from_all_pages() {
 #[tokio::test]
 async fn temporary_errors_are_tried_again() {
     let database = database().await;
-    let attempts = Mutex::new(0);
-    let provider = Provider::start(move |path| {
-        if path == FIRST {
-            return page(&["+4911100001"], 2, Some("?page=2"));
+    let provider = Provider::start(|_, number| match number {
+        0 => page(&["+4911100001"], 2, Some("?page=2")),
+        1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        2 => {
+            // The connection breaks in the middle of the body.
+            let parts = [Ok(Bytes::from("{\"hydra:member\"")), Err(Error::other("broken"))];
+            Body::from_stream(stream::iter(parts)).into_response()
         }
-        let mut attempts = attempts.lock().unwrap();
-        *attempts += 1;
-        match *attempts {
-            1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),
-            2 => {
-                // The connection breaks in the middle of the body.
-                let parts = [Ok(Bytes::from("{\"hydra:member\"")), Err(Error::other("broken"))];
-                Body::from_stream(stream::iter(parts)).into_response()
-            }
-            3 => too_many_requests("3"),
-            _ => page(&["+4911100002"], 2, None),
-        }
+        3 => too_many_requests("3"),
+        _ => page(&["+4911100002"], 2, None),
     });
     let (provider, start) = (provider.await, Instant::now());
 
@@ -103,51 +94,48 @@ fn too_many_requests(retry_after: &'static str) -> Response {
 
 const FAR: &str = "Fri, 31 Dec 9999 23:59:59 GMT";
 
-/// The error, how many numbers are read before, how many requests are sent, and the provider's responses.
-type Case = (&'static str, u64, usize, Box<dyn Fn(&str) -> Response + Send + Sync>);
-
-fn case(
-    error: &'static str,
-    read: u64,
-    requests: usize,
-    responses: impl Fn(&str) -> Response + Send + Sync + 'static,
-) -> Case {
-    (error, read, requests, Box::new(responses))
-}
+/// The error, how many numbers are read before it, how many requests are sent, and the provider's responses
+/// by the path and another origin.
+type Case = (&'static str, u64, usize, fn(&str, &str) -> Response);
 
 #[tokio::test]
 async fn a_list_that_is_not_read_to_its_end_is_an_error() {
-    let elsewhere = Provider::start(|_| page(&["+4911100001"], 1, None)).await;
-    let target = format!("{}{FIRST}", elsewhere.url);
-    let redirect = move |_: &str| (StatusCode::FOUND, [(LOCATION, target.clone())]).into_response();
-    let mut cases = vec![
-        case("the response is 401", 0, 1, |_| StatusCode::UNAUTHORIZED.into_response()),
-        case("the response is 302", 0, 1, redirect),
-        case("not a Hydra collection", 0, 1, |_| Json(json!(["+4911100001"])).into_response()),
-        case("not a Hydra collection", 0, 1, |_| "+4911100001".into_response()),
-        case("a page exceeds", 0, 1, |_| vec![b' '; 17 << 20].into_response()),
-        case("429 Too Many Requests, to be tried again", 0, 1, |_| too_many_requests("600")),
-        case("429 Too Many Requests, to be tried again", 0, 1, |_| too_many_requests(FAR)),
-        case("3 entries, of which 1 were read", 1, 1, |_| page(&["+4911100001"], 3, None)),
-        case("a loop", 1, 2, |path| match path {
-            FIRST => page(&["+4911100001"], 9, Some("?page=2")),
-            _ => page(&["+4911100002"], 9, Some(&format!("{FIRST}#again"))),
+    // A page of one number out of two, that refers to another page.
+    fn first(next: &str) -> Response {
+        page(&["+4911100001"], 2, Some(next))
+    }
+    let cases: [Case; 14] = [
+        ("the response is 401", 0, 1, |_, _| StatusCode::UNAUTHORIZED.into_response()),
+        ("the response is 302", 0, 1, |_, elsewhere| {
+            (StatusCode::FOUND, [(LOCATION, format!("{elsewhere}{FIRST}"))]).into_response()
         }),
-        case("4 attempts failed, the last one with: 500", 1, 5, |path| match path {
-            FIRST => page(&["+4911100001"], 2, Some("?page=2")),
+        ("not a Hydra collection", 0, 1, |_, _| Json(json!(["+4911100001"])).into_response()),
+        ("not a Hydra collection", 0, 1, |_, _| "+4911100001".into_response()),
+        ("a page exceeds", 0, 1, |_, _| vec![b' '; 17 << 20].into_response()),
+        ("429 Too Many Requests, to be tried again", 0, 1, |_, _| too_many_requests("600")),
+        ("429 Too Many Requests, to be tried again", 0, 1, |_, _| too_many_requests(FAR)),
+        ("3 entries, of which 1 were read", 1, 1, |_, _| page(&["+4911100001"], 3, None)),
+        ("a loop", 1, 2, |path, _| match path {
+            FIRST => first("?page=2"),
+            _ => page(&["+4911100002"], 2, Some(&format!("{FIRST}#again"))),
+        }),
+        ("4 attempts failed, the last one with: 500", 1, 5, |path, _| match path {
+            FIRST => first("?page=2"),
             _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         }),
+        // The key stays on its origin.
+        ("another origin", 0, 1, |_, elsewhere| first(elsewhere)),
+        ("another origin", 0, 1, |_, elsewhere| first(&elsewhere.replace("http:", ""))),
+        ("another origin", 0, 1, |_, elsewhere| {
+            first(&elsewhere.replace("127.0.0.1", "localhost"))
+        }),
+        ("another origin", 0, 1, |_, _| first("https://api.lox24.eu/blocked_numbers?page=2")),
     ];
-    // The key stays on its origin.
-    let localhost = elsewhere.url.replace("127.0.0.1", "localhost");
-    let network_path = elsewhere.url.replace("http:", "");
-    let provider = "https://api.lox24.eu/blocked_numbers?page=2".to_owned();
-    for next in [elsewhere.url.clone(), network_path, localhost, provider] {
-        let responses = move |_: &str| page(&["+4911100001"], 2, Some(&next));
-        cases.push(case("another origin", 0, 1, responses));
-    }
+    let elsewhere = Provider::start(|_, _| page(&["+4911100001"], 1, None)).await;
     for (error, read, requests, responses) in cases {
-        let (mut database, provider) = (database().await, Provider::start(responses).await);
+        let url = elsewhere.url.clone();
+        let provider = Provider::start(move |path, _| responses(path, &url)).await;
+        let mut database = database().await;
         let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
         assert_eq!((code, stdout), (2, summary(read, 0, read, read)), "{error}");
         assert!(stderr.contains(error), "{error}: {stderr}");
@@ -158,36 +146,47 @@ async fn a_list_that_is_not_read_to_its_end_is_an_error() {
 }
 
 #[tokio::test]
-async fn entries_in_another_format_are_counted_and_hide_no_other() {
+async fn each_entry_counts_by_its_format_and_type() {
+    const TIME: i64 = 1_700_000_000;
     let mut database = database().await;
-    let provider = Provider::start(|_| {
-        let entry = |number: Value, added_at: Value| json!({"number": number, "type": 2, "added_at": added_at});
-        let at = json!(1_700_000_000);
-        let wrong = ["4911100001", "+49111x", "+491", "", "+4911100001\n", "+４９１１１"];
-        let long = "+491110000111100001111";
-        let wrong = wrong.into_iter().chain([long]).map(|number| entry(json!(number), at.clone()));
-        let no_text =
-            [entry(json!(4_911_100_001_i64), at.clone()), json!({"type": 2}), json!("+4911100001")];
-        // A wrong time costs no number.
-        let times = [json!(i64::MAX), json!(-1), json!("today"), Value::Null, at.clone()];
-        let right = (0..).zip(times).map(|(n, time)| entry(json!(format!("+491110000{n}")), time));
-        let members: Vec<_> = wrong.into_iter().chain(no_text).chain(right).collect();
+    let provider = Provider::start(|_, _| {
+        let mut members: Vec<_> = [
+            json!("4911100001"),
+            json!("+49111x"),
+            json!("+491"),
+            json!(""),
+            json!("+4911100001\n"),
+            json!("+４９１１１"),
+            json!("+491110000111100001111"),
+            json!(4_911_100_001_i64),
+        ]
+        .map(|invalid| json!({"number": invalid, "type": 2, "added_at": TIME}))
+        .into();
+        members.extend([json!({"type": 2}), json!("+4911100001")]);
+        // A wrong time costs no number, and a missing type is that of the query.
+        for (digit, time) in (0..).zip([json!(i64::MAX), json!(-1), json!("today"), json!(TIME)]) {
+            let number = format!("+491110000{digit}");
+            members.push(json!({"number": number, "type": 2, "added_at": time}));
+        }
+        members.push(json!({"number": "+4911100008"}));
+        // The customer blocked this one, whatever the query says.
+        members.push(json!({"number": "+4911100009", "type": 1, "added_at": TIME}));
         Json(json!({"hydra:totalItems": members.len(), "hydra:member": members})).into_response()
     });
     let provider = provider.await;
 
     let (code, stdout, stderr) = database.reconcile(&provider, &[]).await;
 
-    assert_eq!((code, stdout), (2, summary(15, 0, 5, 5)));
+    assert_eq!((code, stdout), (2, summary(16, 0, 5, 5)));
     assert!(stderr.contains("10 entries of the provider's list have no number"), "{stderr}");
     let times: Vec<_> = database.rows("true").await.into_iter().map(|row| row.2).collect();
-    assert_eq!(times, [None, None, None, None, Some(1_700_000_000)]);
+    assert_eq!(times, [None, None, None, Some(TIME), None]);
 }
 
 #[tokio::test]
 async fn an_empty_list_is_an_error_when_ours_is_not() {
     let mut database = database().await;
-    let provider = Provider::start(|_| page(&[], 0, None)).await;
+    let provider = Provider::start(|_, _| page(&[], 0, None)).await;
     assert_eq!(database.reconcile(&provider, &[]).await.0, 0);
 
     database.execute("INSERT INTO suppression (phone, user_id) VALUES ('+4911100001', 2)").await;
@@ -198,24 +197,9 @@ async fn an_empty_list_is_an_error_when_ours_is_not() {
 }
 
 #[tokio::test]
-async fn numbers_that_the_customer_blocked_are_not_added() {
-    let database = database().await;
-    // Whatever the query says.
-    let provider = Provider::start(|_| {
-        let members = json!([
-            {"number": "+4911100001", "type": 1, "added_at": 1},
-            {"number": "+4911100002", "type": 2, "added_at": 1},
-            {"number": "+4911100003", "added_at": 1},
-        ]);
-        Json(json!({"hydra:totalItems": 3, "hydra:member": members})).into_response()
-    });
-    assert_eq!(database.reconcile(&provider.await, &[]).await.1, summary(3, 0, 2, 2));
-}
-
-#[tokio::test]
 async fn wrong_settings_are_named_and_the_key_is_not_sent() {
     let database = database().await;
-    let provider = Provider::start(|_| page(&[], 0, None)).await;
+    let provider = Provider::start(|_, _| page(&[], 0, None)).await;
     let port = provider.url.rsplit_once(':').unwrap().1;
     let url = &*provider.url;
     for (name, value, words) in [
@@ -287,13 +271,11 @@ impl Database {
         all.extend(settings);
         let mut command = command(RECONCILE, &all);
         command.args(arguments);
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-        let [stdout, stderr] =
-            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        let (code, stdout, stderr) = output(command).await;
         for text in [&stdout, &stderr] {
             assert!(!text.contains("k3y") && !text.contains("11100"), "{text}");
         }
-        (output.status.code().unwrap(), stdout, stderr)
+        (code.unwrap(), stdout, stderr)
     }
 }
 
@@ -308,18 +290,21 @@ struct Provider {
 }
 
 impl Provider {
-    /// Responds by path and query, to requests that have the key.
-    async fn start(responses: impl Fn(&str) -> Response + Send + Sync + 'static) -> Self {
+    /// Responds to requests that have the key, by their path and query or by their number.
+    async fn start(responses: impl Fn(&str, usize) -> Response + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let paths = Arc::new(Mutex::new(Vec::new()));
         let (requested, responses) = (paths.clone(), Arc::new(responses));
         let api = move |request: Request<Body>| {
             let path = request.uri().to_string();
-            let authorized = request.headers()["x-lox24-auth-token"] == KEY;
-            let forbidden = || StatusCode::FORBIDDEN.into_response();
-            let response = if authorized { responses(&path) } else { forbidden() };
-            requested.lock().unwrap().push(path);
+            let mut requested = requested.lock().unwrap();
+            let response = if request.headers()["x-lox24-auth-token"] == KEY {
+                responses(&path, requested.len())
+            } else {
+                StatusCode::FORBIDDEN.into_response()
+            };
+            requested.push(path);
             ready(response)
         };
         let server = axum::serve(listener, Router::new().fallback(api));

@@ -6,7 +6,6 @@ mod process;
 
 use std::{
     env, future,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,9 +16,10 @@ use sqlx::{Connection, Executor, PgConnection};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
-    sync::{Notify, watch},
+    sync::watch,
     time::sleep,
 };
+use unsubscribe_webhook::testing;
 use uuid::Uuid;
 
 pub use process::*;
@@ -110,9 +110,7 @@ pub fn assert_refused(reply: &Reply, status: u16, code: &str) {
 
 /// The contract's example as a new event.
 pub fn new_event() -> Value {
-    let mut event: Value =
-        serde_json::from_str(include_str!("../../../event.json")).expect("the example");
-    event["id"] = json!(Uuid::new_v4().to_string());
+    let mut event = json!(testing::event());
     event["data"]["phone"] = json!(format!("+49{}", Uuid::new_v4().as_u128() % 100_000_000_000));
     event
 }
@@ -272,7 +270,8 @@ pub async fn assert_fails_without(app: &Process, proxy: &Proxy) {
         proxy.set(Wire::Whole);
         assert_recovers(app).await;
     }
-    // Connections that stay silent are replaced.
+    // Connections that stay silent are replaced, once the pool has them back.
+    sleep(Duration::from_millis(200)).await;
     proxy.forget_connections();
     assert_refused(&app.deliver(event.clone()).await, 500, "server_error");
     assert_recovers(app).await;
@@ -280,12 +279,8 @@ pub async fn assert_fails_without(app: &Process, proxy: &Proxy) {
     assert_received(&app.deliver(event).await);
 }
 
-/// A wire to a server, which can be cut.
-pub struct Proxy {
-    address: String,
-    wire: watch::Sender<Wire>,
-    forgotten: Arc<Notify>,
-}
+/// A wire to a server, which can be cut. A connection that is older than the number stays silent for good.
+pub struct Proxy(watch::Sender<(Wire, u32)>);
 
 #[derive(Clone, Copy, PartialEq)]
 pub enum Wire {
@@ -299,57 +294,46 @@ pub enum Wire {
 impl Proxy {
     /// A proxy to the server of a URL, and the URL through it.
     pub async fn to(url: &str) -> (Self, String) {
-        let server = url.split(['@', '/']).nth(3).expect("a URL with a password");
-        let proxy = Self::start(server).await;
-        let url = url.replace(server, &proxy.address);
-        (proxy, url)
-    }
-
-    async fn start(server: &str) -> Self {
+        let server = url.split(['@', '/']).nth(3).expect("a URL with a password").to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
-        let (sender, wire) = watch::channel(Wire::Whole);
-        let forgotten = Arc::<Notify>::default();
-        let (server, forgotten_too) = (server.to_owned(), Arc::clone(&forgotten));
+        let url = url.replace(&server, &address);
+        let (sender, wire) = watch::channel((Wire::Whole, 0));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, wire) = (server.clone(), wire.clone());
-                tokio::spawn(connect(client, server, wire, Arc::clone(&forgotten_too)));
+                tokio::spawn(connect(client, server.clone(), wire.clone()));
             }
         });
-        Self { address, wire: sender, forgotten }
+        (Self(sender), url)
+    }
+
+    pub fn set(&self, wire: Wire) {
+        self.0.send_modify(|state| state.0 = wire);
     }
 
     /// Connections that are there now stay silent for good; new ones are whole.
     pub fn forget_connections(&self) {
-        self.forgotten.notify_waiters();
-    }
-
-    pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+        self.0.send_modify(|state| state.1 += 1);
     }
 }
 
-async fn connect(
-    mut client: TcpStream,
-    server: String,
-    mut wire: watch::Receiver<Wire>,
-    forgotten: Arc<Notify>,
-) {
+async fn connect(mut client: TcpStream, server: String, mut wire: watch::Receiver<(Wire, u32)>) {
+    let (_, first) = *wire.borrow();
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     loop {
-        let state = *wire.borrow_and_update();
+        let (state, forgotten) = *wire.borrow_and_update();
         let copy = async {
             match state {
-                Wire::Cut => {}
-                Wire::Silent => future::pending().await,
-                Wire::Whole => _ = copy_bidirectional(&mut client, &mut server).await,
+                Wire::Whole if forgotten == first => {
+                    _ = copy_bidirectional(&mut client, &mut server).await;
+                }
+                Wire::Cut if forgotten == first => {}
+                _ => future::pending().await,
             }
         };
         tokio::select! {
             () = copy => return,
             Ok(()) = wire.changed() => {}
-            () = forgotten.notified() => future::pending().await,
         }
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::{
+    ffi::OsStr,
     io::{self, BufRead, BufReader, Lines},
     process::{Child, ChildStdout, Command, Stdio},
     thread::{self, JoinHandle},
@@ -15,7 +16,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tower::{Service, service_fn};
+use tokio::task::spawn_blocking;
+use tower::{Service, ServiceExt};
 use unsubscribe_webhook::{
     Credential,
     testing::{Conformance, conformance},
@@ -31,7 +33,8 @@ pub struct Process {
     pub stdout: Lines<BufReader<ChildStdout>>,
     log: Option<JoinHandle<String>>,
     pub url: String,
-    client: Client<HttpConnector, Body>,
+    /// With a connection for each request.
+    pub client: Client<HttpConnector, Body>,
 }
 
 pub struct Reply {
@@ -46,24 +49,36 @@ impl Process {
         Self::run(command(program, settings)).await
     }
 
-    pub async fn run(mut command: Command) -> Self {
+    pub async fn run(command: Command) -> Self {
+        let (process, line) = Self::spawn(command).await;
+        assert!(line.is_some(), "{}", process.log());
+        process
+    }
+
+    /// Starts a program, and reads the first line of its output.
+    async fn spawn(mut command: Command) -> (Self, Option<String>) {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a process");
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let log = thread::spawn(|| io::read_to_string(stderr.expect("its log")).expect("UTF-8"));
         let mut stdout = BufReader::new(stdout.expect("its output")).lines();
-        let next = tokio::task::spawn_blocking(move || (stdout.next(), stdout));
-        let (line, stdout) = next.await.expect("a program that starts");
-        let line = line.expect("a line").expect("UTF-8");
-        let base = line.strip_prefix("Listening on  ").unwrap_or_default();
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { child, stdout, log: Some(log), url: format!("{base}/webhooks/unsubscribe"), client }
+        let next = spawn_blocking(move || (stdout.next(), stdout));
+        let (line, stdout) = next.await.expect("no panic");
+        let line = line.transpose().expect("UTF-8");
+        let base = line.as_ref().and_then(|line| line.strip_prefix("Listening on  "));
+        let url = base.unwrap_or_default().to_owned() + "/webhooks/unsubscribe";
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
+        (Self { child, stdout, log: Some(log), url, client }, line)
     }
 
-    /// Stops it, as a supervisor does.
-    pub fn terminate(&self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").arg(id).status().expect("kill").success());
+    pub fn address(&self) -> &str {
+        self.url.split('/').nth(2).expect("an address")
+    }
+
+    /// Stops it, as a person (`-INT`) or a supervisor (`-TERM`) does.
+    pub fn signal(&self, signal: &str) {
+        let kill = format!("kill {signal} {}", self.child.id()); // the shell's own: there may be no other
+        assert!(Command::new("sh").args(["-c", &kill]).status().expect("a shell").success());
     }
 
     pub fn kill(&mut self) {
@@ -76,10 +91,14 @@ impl Process {
         self.log.take().expect("its log").join().expect("its log")
     }
 
-    /// Waits for its end.
-    pub async fn exit_code(mut self) -> Option<i32> {
-        let end = tokio::task::spawn_blocking(move || self.child.wait());
-        end.await.expect("no panic").expect("an end").code()
+    /// Waits until it has ended without an error, and returns the rest of its output.
+    pub async fn end(mut self) -> String {
+        let end = spawn_blocking(move || {
+            let rest = self.stdout.by_ref().map(|line| line.expect("UTF-8") + "\n").collect();
+            assert!(self.child.wait().expect("its end").success());
+            rest
+        });
+        end.await.expect("success")
     }
 
     pub async fn deliver(&self, body: impl Into<Body>) -> Reply {
@@ -92,7 +111,7 @@ impl Process {
     }
 
     pub async fn look_up(&self, phone: &str, authorization: &str) -> Reply {
-        let url = self.url.replace("webhooks/unsubscribe", "suppressed/") + phone;
+        let url = self.url.replace("webhooks/unsubscribe", "suppressed/") + &percent_encoded(phone);
         self.send(Request::get(url).header("authorization", authorization), "").await
     }
 
@@ -109,16 +128,11 @@ impl Process {
         }
     }
 
-    /// The suite that tries the whole app, with a connection for each request.
+    /// The suite that tries the whole app.
     pub fn conformance(
         &self,
     ) -> Conformance<impl Service<Request<Body>, Response = Response<Body>> + Clone + 'static> {
-        let client: Client<_, Body> =
-            Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build_http();
-        let app = service_fn(move |request| {
-            let response = client.request(request);
-            async { response.await.map(|response| response.map(Body::new)) }
-        });
+        let app = self.client.clone().map_response(|response| response.map(Body::new));
         let credential = Credential::token(SECRET).expect("a usable secret");
         conformance(app, &self.url, &credential).over_network().acknowledges_other_events()
     }
@@ -131,7 +145,7 @@ impl Drop for Process {
 }
 
 /// The program with the settings of a test; none is inherited.
-pub fn command(program: &str, settings: &[(&str, &str)]) -> Command {
+pub fn command(program: impl AsRef<OsStr>, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     command
         .env_clear()
@@ -144,13 +158,25 @@ pub fn command(program: &str, settings: &[(&str, &str)]) -> Command {
     command
 }
 
-/// The error of a program that cannot start.
-pub async fn failure(program: &str, settings: &[(&str, &str)]) -> String {
-    let mut command = command(program, settings);
-    let output = tokio::task::spawn_blocking(move || command.output());
-    let output = output.await.expect("no panic").expect("a process");
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    String::from_utf8(output.stderr).expect("UTF-8")
+/// The error of a program that does not start.
+pub async fn failure(command: Command) -> String {
+    let (mut process, line) = Process::spawn(command).await;
+    assert_eq!(line, None);
+    assert_eq!(process.child.wait().expect("its end").code(), Some(1));
+    process.log()
+}
+
+/// Runs a program to its end: its exit code, stdout and stderr.
+pub async fn output(mut command: Command) -> (Option<i32>, String, String) {
+    let output = spawn_blocking(move || command.output()).await;
+    let output = output.expect("no panic").expect("a process");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Each byte as `%XX`, which any part of a URL may contain.
+pub fn percent_encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"))
 }
 
 #[track_caller]

@@ -65,7 +65,8 @@ pub(crate) struct Page {
 impl BlockedNumbers {
     /// The unsubscribed numbers below a base URL, for an API key (`CLIENT:KEY`).
     pub(crate) fn new(base: &str, key: &SecretString) -> anyhow::Result<Self> {
-        let mut url: Url = base.parse().context("the API's URL is invalid")?;
+        let url = format!("{}/blocked_numbers?type={UNSUBSCRIBED}", base.trim_end_matches('/'));
+        let url: Url = url.parse().context("the API's URL is invalid")?;
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         let https = url.scheme() == "https";
@@ -73,11 +74,6 @@ impl BlockedNumbers {
             https || url.scheme() == "http" && loopback,
             "the API's URL must be https://: the key must not travel in plain text"
         );
-        url.path_segments_mut()
-            .map_err(|()| anyhow!("the API's URL has no path"))?
-            .pop_if_empty()
-            .push("blocked_numbers");
-        url.set_query(Some(&format!("type={UNSUBSCRIBED}")));
 
         let secret = key.expose_secret();
         let two_parts = secret.split_once(':').is_some_and(|(client, key)| {
