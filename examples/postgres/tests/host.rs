@@ -190,24 +190,6 @@ async fn a_number_without_an_account_holds_for_every_account() {
 }
 
 #[tokio::test]
-async fn tables_of_the_first_version_are_brought_up_to_date() {
-    let mut database = Database::create().await;
-    let mut first = sqlx::migrate!();
-    first.migrations = first.migrations.iter().take(1).cloned().collect();
-    first.run(&mut database.connection).await.unwrap();
-    let rows = "INSERT INTO inbox (event_id, event) SELECT gen_random_uuid(), '' FROM generate_series(1, 3);
-        INSERT INTO suppression (phone, user_id, event_id) VALUES ('+4911100001', 2, gen_random_uuid())";
-    database.execute(rows).await;
-
-    let host = host(&database, &[]).await;
-
-    assert_eq!(look_up(&host, "+4911100001").await, [2]);
-    assert_eq!(database.count("suppression WHERE source = 'webhook'").await, 1);
-    assert_received(&host.deliver(new_event().to_string()).await);
-    assert_eq!(database.count("inbox").await, 4);
-}
-
-#[tokio::test]
 async fn bodies_that_differ_in_more_than_the_attempt_are_dead_letters_of_their_own() {
     let (mut database, host) = start(&[]).await;
 
