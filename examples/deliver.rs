@@ -54,7 +54,7 @@ Usage: deliver URL --token SECRET [OPTIONS]
   --report FILE         write each event and what became of it as a line of JSON
   --help                print this text
 
-At the end: delivered  acknowledged (200 to 299), as many times as it was sent
+At the end: delivered  acknowledged (200 to 299), with its duplicate if any
             retried    delivered, but not at the first attempt
             lost       not acknowledged in four attempts
 Exit code: 0, 1 if an event was lost, 2 for wrong usage
@@ -145,7 +145,6 @@ struct Delivery {
     duplicated: bool,
     duplicate_acknowledged: Option<u32>,
     /// Those of the duplicate included.
-    #[serde(rename = "answers")]
     attempts: Vec<Attempt>,
 }
 
@@ -165,7 +164,7 @@ impl Attempt {
             Some(300..=399) => "use the final URL",
             Some(401) => "is --token the app's secret?",
             Some(403) => "does the app accept this sender, and account 2?",
-            Some(404 | 405) => "is the path that of the webhook?",
+            Some(404 | 405) => "is this the path of the webhook?",
             Some(_) => "see the app's log",
         }
     }

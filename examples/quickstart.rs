@@ -45,8 +45,8 @@ Routes:
 
 const DEMO_SECRET: &str = "demo-secret";
 
-/// A write waits for the ones before it at most so long, then for other processes: together less
-/// than the 10 s or so that a client waits for a response.
+/// How long a write waits for earlier writes, and then for other processes. The sum is less than 10 s,
+/// a common timeout of HTTP clients.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(4);
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longer than any write takes, and less than the 10 s that Docker waits before it kills.

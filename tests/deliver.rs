@@ -63,7 +63,7 @@ async fn an_event_is_lost_after_four_attempts() {
         (302, "use the final URL"),
         (401, "is --token the app's secret?"),
         (403, "does the app accept this sender, and account 2?"),
-        (404, "is the path that of the webhook?"),
+        (404, "is this the path of the webhook?"),
         (500, "see the app's log"),
     ] {
         let app = App::start(move |_| status).await;
@@ -203,10 +203,10 @@ async fn a_report_records_what_became_of_each_event() {
         assert_eq!(line["id"], event[0].id.to_string());
         assert_eq!(line["acknowledged"], 2);
         assert_eq!(line["duplicated"], false);
-        let responses = line["answers"].as_array().unwrap().iter();
+        let responses = line["attempts"].as_array().unwrap().iter();
         let statuses: Vec<_> = responses.map(|response| &response["status"]).collect();
         assert_eq!(statuses, [500, 200]);
-        assert_eq!(line["answers"][0]["words"], "500");
+        assert_eq!(line["attempts"][0]["words"], "500");
         let sent = UnsubscribeEvent::from_slice(line["event"].to_string().as_bytes());
         assert_eq!(sent.unwrap(), event[1]);
     }
@@ -214,7 +214,7 @@ async fn a_report_records_what_became_of_each_event() {
     deliver("http://127.0.0.1:1/", &options).await.assert_exit(1);
     assert_eq!(lines().len(), 3);
     assert!(lines()[0]["acknowledged"].is_null());
-    assert!(lines()[0]["answers"][3]["status"].is_null());
+    assert!(lines()[0]["attempts"][3]["status"].is_null());
 }
 
 #[tokio::test]

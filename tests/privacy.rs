@@ -8,7 +8,7 @@ mod locations;
 #[path = "common/socket.rs"]
 mod socket;
 
-use std::error::Error;
+use std::{error::Error, future::ready};
 
 use common::prelude::*;
 use hidden::{DIGITS, Log, PHONE, TEXTS, assert_hides, bad_bodies, trace};
@@ -58,6 +58,7 @@ async fn debug_hides_what_the_person_sent() {
         format!("{:?}", event.data),
         format!("{additional_data:?}"),
         format!("{:?}", additional_data.reason),
+        format!("{:?}", event.opt_out()),
     ] {
         assert_hides(&shown, &TEXTS);
     }
@@ -70,6 +71,12 @@ async fn debug_hides_what_the_person_sent() {
 
     let error = ServerError::from(PHONE);
     assert_hides(&format!("{error:?} {error:#?}"), &TEXTS);
+
+    let inner = service_fn(|_| ready(Ok::<_, ConfigError>(http::Response::new(String::new()))));
+    let refused = unauthenticated("").map(|_| EXAMPLE.to_owned());
+    let discarding = format!("{:?}", WebhookAuth::new(SECRET).layer(inner).call(refused));
+    assert_hides(&discarding, &TEXTS);
+    assert!(discarding.contains("discard: Discard { plan: Read("), "{discarding}");
 }
 
 #[tokio::test]
