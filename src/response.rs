@@ -61,7 +61,7 @@ impl IntoResponse for Received {
 /// }
 /// ```
 ///
-/// It does not implement [`Error`], like `anyhow::Error`: otherwise it could not convert from every
+/// Like `anyhow::Error`, it does not implement [`Error`]: otherwise it could not convert from every
 /// error.
 #[derive(Clone)]
 pub struct ServerError {

@@ -18,8 +18,8 @@ pub(crate) const MAX_URI_LENGTH: usize = 65_534;
 /// A shared secret and its location in a request.
 ///
 /// LOX24 sends the secret in the `X-LOX24-Token` header ([`token`](Self::token)). The contract
-/// leaves the location open: the other constructors are for those that a dashboard or a webhook URL
-/// can set.
+/// leaves the location open: the other constructors are for other locations that a dashboard or a
+/// webhook URL can set.
 ///
 /// A credential matches if its location holds exactly one value and that value is the secret. The
 /// length is compared first, then the bytes in constant time. A secret that is empty, starts or

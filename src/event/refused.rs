@@ -40,7 +40,7 @@ impl RefusedBody {
         }
     }
 
-    /// Why the body is refused, if `noted` is the fault that the decoder found.
+    /// Why the body is refused, given `noted`, the fault that the decoder found.
     pub(super) fn fault(&self, noted: DecodeError) -> DecodeError {
         if !self.is_json {
             return Code::NotJson.into();
