@@ -218,11 +218,11 @@ pub async fn assert_stores_one_dead_letter(app: &Process, database: &mut Databas
     assert_eq!(database.count("suppression").await, 0);
 }
 
-/// Waits until a condition holds.
+/// Waits until a condition holds, longer than the broker waits for a worker (30 s).
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
         sleep(Duration::from_millis(20)).await;
     }
 }
