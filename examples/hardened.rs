@@ -1,7 +1,6 @@
 //! The webhook as a server for the open internet, with the limits that `axum::serve` does not set:
 //! `WEBHOOK_SECRET=… cargo run --release --example hardened`. Terminate TLS in front of it. The app
-//! that sends texts can read the SQLite file through a read-only connection: in WAL mode, readers do
-//! not wait for writers.
+//! that sends texts can read the SQLite file through a read-only connection, without waiting.
 //!
 //! Settings, with their defaults: `BIND_ADDR` (`127.0.0.1:3000`), `DATABASE_PATH` (`unsubscribed.db`),
 //! `RUST_LOG` (`info,unsubscribe_webhook=warn`), `MAX_CONNECTIONS` (320), and in seconds `HEAD_TIMEOUT`

@@ -85,7 +85,7 @@ async fn store(message: &Message, list: &SuppressionList) -> anyhow::Result<()> 
     }
 }
 
-/// One second after a message's first failure, then doubled up to 30 seconds.
+/// One second after a message's first failure, then twice as long each time, up to 30.
 fn backoff(message: &Message) -> Duration {
     let deliveries = message.info().map_or(1, |info| info.delivered);
     let doublings = u32::try_from(deliveries.saturating_sub(1)).unwrap_or(0).min(5);

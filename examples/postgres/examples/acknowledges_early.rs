@@ -1,4 +1,4 @@
-//! A host that is wrong on purpose: it answers 200 before anything is stored. `scripts/fault-run
+//! A host that is wrong on purpose: it responds before anything is stored. `scripts/fault-run
 //! --host early` shows that the fault run sees what it loses.
 
 use axum::{Router, extract::State, routing::post};

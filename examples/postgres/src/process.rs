@@ -1,4 +1,4 @@
-//! What every process of the fleet needs: a log, settings, a server that stops when told to.
+//! What every process of the fleet needs: a log, settings, a server that stops on a signal.
 
 use std::{
     env,

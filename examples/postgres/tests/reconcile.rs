@@ -203,7 +203,7 @@ async fn wrong_settings_are_named_and_the_key_is_not_sent() {
     let port = provider.url.rsplit_once(':').unwrap().1;
     let url = &*provider.url;
     for (name, value, words) in [
-        // 0.0.0.0 reaches this machine, but so does a name that somebody else may own tomorrow.
+        // 0.0.0.0 reaches this machine, but so does a name that may have another owner tomorrow.
         ("LOX24_API_URL", &*format!("http://0.0.0.0:{port}"), "must be https://"),
         ("LOX24_API_URL", &format!("http://localhost.example:{port}"), "must be https://"),
         ("LOX24_API_URL", "ftp://127.0.0.1", "must be https://"),

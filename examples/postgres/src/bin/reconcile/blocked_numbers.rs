@@ -28,7 +28,7 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// For a page, from the first byte sent to the last one read.
 const WHOLE_REQUEST: Duration = Duration::from_secs(30);
 const ATTEMPTS: u32 = 4;
-/// Before the second attempt, then doubled.
+/// Before the second attempt, then twice as long each time.
 const BACKOFF: Duration = Duration::from_secs(1);
 /// Of a `Retry-After`. A blocked address waits for ten minutes, which a timer's next run does as well.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
