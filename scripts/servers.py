@@ -63,7 +63,7 @@ def request(body, *lines, tokens=(SECRET,), kind="application/json", line=f"POST
 
 
 async def read_response(reader):
-    """The status, the headers, and the outcome: the pointer of the field at fault, or else the contract's code.
+    """The status, the headers, and the outcome: the contract's code, and the pointer of the field at fault, if any.
     None if the response is not the contract's."""
     line, _, head = (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")
     status, headers = int(line.split()[1]), email.message_from_bytes(head)
@@ -73,7 +73,7 @@ async def read_response(reader):
     elif headers.get("content-type") == "application/problem+json":
         problem = json.loads(body)
         if problem["status"] == status and (status == 401) == ("www-authenticate" in headers):
-            outcome = problem.get("pointer", problem["code"])
+            outcome = " ".join([problem["code"], *filter(None, [problem.get("pointer")])])
     return status, headers, outcome
 
 
