@@ -88,7 +88,8 @@ impl UnsubscribeEvent {
     /// # Ok::<_, unsubscribe_webhook::Rejection>(())
     /// ```
     pub fn from_slice(body: &[u8]) -> Result<Self, Rejection> {
-        decode::from_slice(body).map_err(|noted| RefusedBody::read(body).fault(noted).into())
+        let text = utf8(body);
+        decode::event(text).map_err(|noted| RefusedBody::read(text).fault(noted).into())
     }
 
     /// Whether the provider gives up on the event if this attempt is not acknowledged; `None` if the
@@ -124,6 +125,11 @@ impl UnsubscribeEvent {
             is_last_attempt: self.is_last_attempt(),
         }
     }
+}
+
+/// The body as text, or the body if it is not UTF-8.
+fn utf8(body: &[u8]) -> Result<&str, &[u8]> {
+    std::str::from_utf8(body).map_err(|_| body)
 }
 
 fn is_last_attempt(attempt_number: Option<i64>, attempts_total: Option<i64>) -> Option<bool> {

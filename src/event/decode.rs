@@ -5,16 +5,18 @@
 
 mod rules;
 
-use std::{cell::Cell, marker::PhantomData};
+use std::cell::Cell;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, IgnoredAny, MapAccess},
+    de::{DeserializeSeed, Error, IgnoredAny, MapAccess},
 };
-use uuid::Uuid;
 
-use self::rules::{EVENT_ID, NAME, NUMBER, Object, Optional, REASON_ID, Rule, STRING, TOTAL, UUID};
-pub(super) use self::rules::{INTEGER, Seed, uuid};
+pub(super) use self::rules::uuid;
+use self::rules::{
+    Object, Optional, Rule, Seed, any_id, event_id, event_name, integer, number, reason_id, string,
+    total,
+};
 use crate::{AdditionalData, Code, Reason, Rejection, Unsubscribe, UnsubscribeEvent};
 
 /// Why a body is not an event. The texts are constants: they repeat no content.
@@ -49,12 +51,13 @@ impl From<DecodeError> for Rejection {
 
 /// The event, or the fault where reading stopped: the whole body decides whether it is reported
 /// ([`RefusedBody::fault`](super::refused::RefusedBody::fault)).
-pub(super) fn from_slice(body: &[u8]) -> Result<UnsubscribeEvent, DecodeError> {
-    let text = std::str::from_utf8(body).map_err(|_| Code::NotJson)?;
+pub(super) fn event(text: Result<&str, &[u8]>) -> Result<UnsubscribeEvent, DecodeError> {
+    let text = text.map_err(|_| Code::NotJson)?;
     let note = Note::default();
     let mut json = serde_json::Deserializer::from_str(text.strip_prefix(BOM).unwrap_or(text));
-    let event = Object(PhantomData).read(&mut json, &note);
-    event.and_then(|event| json.end().map(|()| event)).map_err(|_| note.fault())
+    let mut event = None;
+    let read = Seed(Object, &mut event, &note).deserialize(&mut json).and_then(|()| json.end());
+    read.ok().and(event).ok_or_else(|| note.fault())
 }
 
 /// One leading byte order mark is skipped, as RFC 8259, section 8.1, allows.
@@ -65,7 +68,9 @@ pub(super) const BOM: char = '\u{feff}';
 impl<'de> Deserialize<'de> for UnsubscribeEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let note = Note::default();
-        Object(PhantomData).read(deserializer, &note).map_err(|_| {
+        let mut event = None;
+        let read = Seed(Object, &mut event, &note).deserialize(deserializer);
+        read.ok().and(event).ok_or_else(|| {
             let fault = Rejection::from(note.fault());
             let pointer = fault.pointer().unwrap_or("/");
             Error::custom(format_args!("{pointer}: {}", fault.detail()))
@@ -76,7 +81,7 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
 /// The fault to report if reading fails here: the field that is being read, unless another fault is
 /// found.
 #[derive(Default)]
-pub(super) struct Note {
+struct Note {
     pointer: Cell<&'static str>,
     expected: Cell<&'static str>,
     fault: Cell<Option<DecodeError>>,
@@ -100,11 +105,11 @@ impl Note {
         map.next_key().inspect_err(|_| self.fault.set(Some(Code::NotJson.into())))
     }
 
-    /// Reads a field's value, which must be the first of its name.
+    /// Reads a field's value, which must be the first of its name, into its slot.
     #[inline]
-    fn put<'de, R: Rule<'de>, A: MapAccess<'de>>(
+    fn put<'de, T, R: Rule<'de, T>, A: MapAccess<'de>>(
         &self,
-        slot: &mut Option<R::Value>,
+        slot: &mut Option<T>,
         map: &mut A,
         pointer: &'static str,
         rule: R,
@@ -114,8 +119,7 @@ impl Note {
         }
         self.pointer.set(pointer);
         self.expected.set(rule.expected());
-        *slot = Some(map.next_value_seed(Seed(rule, self))?);
-        Ok(())
+        map.next_value_seed(Seed(rule, slot, self))
     }
 
     fn required<T, E: Error>(&self, slot: Option<T>, pointer: &'static str) -> Result<T, E> {
@@ -124,21 +128,43 @@ impl Note {
 
     fn refuse<E: Error>(&self, error: DecodeError) -> E {
         self.fault.set(Some(error));
-        E::custom("refused")
+        E::custom(REFUSED)
     }
 }
 
+/// The value of a member that must be an integer, by the contract's rule for one.
+pub(super) fn next_integer<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<i64>, A::Error> {
+    let mut number = None;
+    map.next_value_seed(Seed(integer(), &mut number, &Note::default()))?;
+    Ok(number)
+}
+
+/// The text of an error whose fault is in the [`Note`]. Short, because `serde_json` searches it.
+const REFUSED: &str = "refused";
+
 /// An object of the contract.
 trait Members: Sized {
-    fn read<'de, A: MapAccess<'de>>(map: A, note: &Note) -> Result<Self, A::Error>;
+    /// Not the object as a result: each function between here and its place would copy it.
+    fn read<'de, A: MapAccess<'de>>(
+        map: A,
+        slot: &mut Option<Self>,
+        note: &Note,
+    ) -> Result<(), A::Error>;
 }
 
 /// Implements [`Members`] for a struct whose fields are named as in the contract's table: where the
 /// object is, and the rule of each field. A field that may be absent is an [`Optional`].
 macro_rules! members {
     ($object:ident at $at:literal { $($field:ident: $rule:expr,)* }) => {
+        members!($object at $at { $($field: $rule,)* } _note => $object { $($field,)* });
+    };
+    ($object:ident at $at:literal { $($field:ident: $rule:expr,)* } $note:ident => $made:expr) => {
         impl Members for $object {
-            fn read<'de, A: MapAccess<'de>>(mut map: A, note: &Note) -> Result<Self, A::Error> {
+            fn read<'de, A: MapAccess<'de>>(
+                mut map: A,
+                slot: &mut Option<Self>,
+                $note: &Note,
+            ) -> Result<(), A::Error> {
                 #[derive(Deserialize)]
                 #[serde(field_identifier)]
                 #[allow(non_camel_case_types)]
@@ -149,94 +175,70 @@ macro_rules! members {
                 }
 
                 $(let mut $field = None;)*
-                while let Some(field) = note.next(&mut map)? {
+                while let Some(field) = $note.next(&mut map)? {
                     match field {
                         $(Field::$field => {
                             let pointer = concat!($at, "/", stringify!($field));
-                            note.put(&mut $field, &mut map, pointer, $rule)?;
+                            $note.put(&mut $field, &mut map, pointer, $rule)?;
                         })*
                         Field::unknown => {
                             map.next_value::<IgnoredAny>()?;
                         }
                     }
                 }
-                Ok(Self {
-                    $($field: {
-                        let value = $field.or_else(|| $rule.absent());
-                        note.required(value, concat!($at, "/", stringify!($field)))?
-                    },)*
-                })
+                $(let $field = {
+                    let value = $field.or_else(|| $rule.absent());
+                    $note.required(value, concat!($at, "/", stringify!($field)))?
+                };)*
+                *slot = Some($made);
+                Ok(())
             }
         }
     };
 }
 
-/// The event as it is written: with its name, and two names for the total.
-struct Written {
-    name: (),
-    id: Uuid,
-    data: Unsubscribe,
-    created_at: Option<i64>,
-    api_version: Option<String>,
-    attempt_number: Option<i64>,
-    attempt_total: Option<i64>,
-    attempts_total: Option<i64>,
-    notification_task_id: Option<Uuid>,
-}
-
-members!(Written at "" {
-    name: NAME,
-    id: EVENT_ID,
-    data: Object(PhantomData),
-    created_at: Optional(INTEGER),
-    api_version: Optional(STRING),
-    attempt_number: Optional(NUMBER),
-    attempt_total: Optional(TOTAL),
-    attempts_total: Optional(TOTAL),
-    notification_task_id: Optional(UUID),
+members!(UnsubscribeEvent at "" {
+    name: event_name(),
+    id: event_id(),
+    data: Object,
+    created_at: Optional(integer()),
+    api_version: Optional(string()),
+    attempt_number: Optional(number()),
+    attempt_total: Optional(total()),
+    attempts_total: Optional(total()),
+    notification_task_id: Optional(any_id()),
+} note => {
+    let () = name;
+    if attempts_total.is_some() && attempt_total.is_some() && attempts_total != attempt_total {
+        let expected = "Expected the same total as in attempt_total.";
+        return Err(note.refuse(DecodeError::invalid("/attempts_total", expected)));
+    }
+    let attempts_total = attempts_total.or(attempt_total);
+    UnsubscribeEvent {
+        id, data, created_at, api_version, attempt_number, attempts_total, notification_task_id,
+    }
 });
 
 members!(Unsubscribe at "/data" {
-    phone: STRING,
-    user_id: INTEGER,
-    created_at: INTEGER,
-    campaign_code: STRING,
-    additional_data: Object(PhantomData),
-    short_link_code: STRING,
-    unsubscribe_request_id: INTEGER,
-    group_id: Optional(INTEGER),
+    phone: string(),
+    user_id: integer(),
+    created_at: integer(),
+    campaign_code: string(),
+    additional_data: Object,
+    short_link_code: string(),
+    unsubscribe_request_id: integer(),
+    group_id: Optional(integer()),
 });
 
 members!(AdditionalData at "/data/additional_data" {
-    reason: Object(PhantomData),
-    additional_text: STRING,
+    reason: Object,
+    additional_text: string(),
 });
 
 members!(Reason at "/data/additional_data/reason" {
-    id: REASON_ID,
-    label: STRING,
+    id: reason_id(),
+    label: string(),
 });
-
-impl Members for UnsubscribeEvent {
-    fn read<'de, A: MapAccess<'de>>(map: A, note: &Note) -> Result<Self, A::Error> {
-        let event = Written::read(map, note)?;
-        let (total, other) = (event.attempts_total, event.attempt_total);
-        if total.is_some() && other.is_some() && total != other {
-            let expected = "Expected the same total as in attempt_total.";
-            return Err(note.refuse(DecodeError::invalid("/attempts_total", expected)));
-        }
-        let () = event.name;
-        Ok(Self {
-            id: event.id,
-            data: event.data,
-            created_at: event.created_at,
-            api_version: event.api_version,
-            attempt_number: event.attempt_number,
-            attempts_total: total.or(other),
-            notification_task_id: event.notification_task_id,
-        })
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -256,7 +258,7 @@ mod tests {
                 DecodeError::at(Code::DuplicateField, "/data/phone"),
             ),
         ] {
-            assert_eq!(from_slice(text.as_bytes()), Err(expected), "{text}");
+            assert_eq!(event(Ok(text)), Err(expected), "{text}");
         }
     }
 }

@@ -10,7 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Version, header::CONTENT_TYPE, request::Parts};
 use http_body_util::{BodyExt, LengthLimitError};
 
-use super::{decode, refused::RefusedBody};
+use super::{
+    decode::{self, DecodeError},
+    refused::RefusedBody,
+    utf8,
+};
 use crate::{Authenticated, Code, Rejection, UnsubscribeEvent, log::Envelope};
 
 impl<S: Sync> FromRequest<S> for UnsubscribeEvent {
@@ -89,44 +93,47 @@ impl<'a> Delivery<'a> {
         Self { authenticated, is_json: is_json(headers), version }
     }
 
-    /// Not async, because each future between the handler and the event moves the event.
+    /// Neither async nor a call: each future and function between the decoder and the handler copies
+    /// the event.
+    #[inline]
     fn event<E>(&self, body: Result<Bytes, E>) -> Result<UnsubscribeEvent, Rejection>
     where
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        match body {
-            Ok(body) => self.decode(body),
-            Err(error) => {
-                let rejection = Rejection::from(body_error(&*error.into()));
-                // Not from the part that has arrived: the attempt comes last in a delivery.
-                self.log_refused(&rejection, Envelope::default());
-                Err(rejection.body_unread(self.version))
+        let body = body.map_err(|error| self.unread(&*error.into()))?;
+        if !self.is_json {
+            return Err(self.refused(None, body));
+        }
+        match decode::event(utf8(&body)) {
+            Ok(event) if self.authenticated.accepts(event.data.user_id) => {
+                self.authenticated.delivery().event_accepted(event.envelope());
+                Ok(event)
             }
+            Ok(event) => {
+                let rejection = Rejection::from(Code::ForeignAccount);
+                self.log_refused(&rejection, event.envelope());
+                Err(rejection.with_body(body, None))
+            }
+            Err(noted) => Err(self.refused(Some(noted), body)),
         }
     }
 
-    fn decode(&self, body: Bytes) -> Result<UnsubscribeEvent, Rejection> {
-        let decoded = self.is_json.then(|| decode::from_slice(&body));
-        let noted = match decoded {
-            Some(Ok(event)) => {
-                if self.authenticated.accepts(event.data.user_id) {
-                    self.authenticated.delivery().event_accepted(event.envelope());
-                    return Ok(event);
-                }
-                let rejection = Rejection::from(Code::ForeignAccount);
-                self.log_refused(&rejection, event.envelope());
-                return Err(rejection.with_body(body, None));
-            }
-            Some(Err(noted)) => Some(noted),
-            None => None,
-        };
-        let refused = RefusedBody::read(&body);
+    fn unread(&self, error: &(dyn Error + 'static)) -> Rejection {
+        let rejection = Rejection::from(body_error(error));
+        // Not from the part that has arrived: the attempt comes last in a delivery.
+        self.log_refused(&rejection, Envelope::default());
+        rejection.body_unread(self.version)
+    }
+
+    /// For the fault that the decoder noted, or for the `Content-Type`.
+    fn refused(&self, noted: Option<DecodeError>, body: Bytes) -> Rejection {
+        let refused = RefusedBody::read(utf8(&body));
         let rejection: Rejection =
             noted.map_or_else(|| Code::ContentType.into(), |noted| refused.fault(noted).into());
         self.log_refused(&rejection, refused.envelope());
         let opt_out =
             refused.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
-        Err(rejection.with_body(body, opt_out))
+        rejection.with_body(body, opt_out)
     }
 
     fn log_refused(&self, rejection: &Rejection, envelope: Envelope) {

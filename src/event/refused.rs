@@ -12,7 +12,7 @@ use serde::{
 use uuid::Uuid;
 
 use super::{
-    decode::{BOM, DecodeError, INTEGER, Note, Seed, uuid},
+    decode::{BOM, DecodeError, next_integer, uuid},
     is_last_attempt,
 };
 use crate::{Code, OptOut, UnsubscribeEvent, log::Envelope};
@@ -26,10 +26,9 @@ pub(super) struct RefusedBody {
 }
 
 impl RefusedBody {
-    pub(super) fn read(body: &[u8]) -> Self {
-        let utf8 = std::str::from_utf8(body);
-        let is_utf8 = utf8.is_ok();
-        let lossy = utf8.map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed);
+    pub(super) fn read(text: Result<&str, &[u8]>) -> Self {
+        let is_utf8 = text.is_ok();
+        let lossy = text.map_or_else(String::from_utf8_lossy, Cow::Borrowed);
         let text = replace_lone_surrogates(lossy.strip_prefix(BOM).unwrap_or(&lossy));
         let (outline, is_whole) = Outline::read(&text);
         Self {
@@ -255,8 +254,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
                 Kind::Text => member.end(Value::Text(map.next_value()?)),
                 Kind::Integer => {
-                    let note = Note::default();
-                    member.end(Value::Integer(map.next_value_seed(Seed(INTEGER, &note))?));
+                    member.end(next_integer(&mut map)?.map_or(Value::Other, Value::Integer));
                 }
             }
             progress.reading.set(None);

@@ -1,6 +1,6 @@
 //! What a value of the contract must be: one rule for each kind of field.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use serde::{
     Deserializer,
@@ -8,77 +8,89 @@ use serde::{
 };
 use uuid::Uuid;
 
-use super::{Members, Note};
+use super::{Members, Note, REFUSED};
 use crate::{ReasonId, UnsubscribeEvent};
 
-/// What a field's value must be, and the reader of such a value.
-pub(in crate::event) trait Rule<'de>: Sized {
-    type Value;
-
+/// What a field's value must be, and the reader of such a value into a slot.
+pub(super) trait Rule<'de, T>: Sized {
     fn expected(&self) -> &'static str;
 
-    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<Self::Value, D::Error>;
+    fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error>;
 
     /// The value of a field that is absent, if it may be.
-    fn absent(self) -> Option<Self::Value> {
+    fn absent(self) -> Option<T> {
         None
     }
 }
 
-/// A rule as serde takes it.
-pub(in crate::event) struct Seed<'a, R>(pub(in crate::event) R, pub(in crate::event) &'a Note);
+/// A rule as serde takes it, with the slot.
+pub(super) struct Seed<'a, R, T>(pub(super) R, pub(super) &'a mut Option<T>, pub(super) &'a Note);
 
-impl<'de, R: Rule<'de>> DeserializeSeed<'de> for Seed<'_, R> {
-    type Value = R::Value;
+impl<'de, T, R: Rule<'de, T>> DeserializeSeed<'de> for Seed<'_, R, T> {
+    type Value = ();
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<R::Value, D::Error> {
-        self.0.read(from, self.1)
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        R::read(self, from)
     }
 }
 
-pub(super) const STRING: Text<String> =
-    Text { expected: "Expected a string.", read: |text| Some(text.to_owned()) };
-pub(super) const NAME: Text<()> = Text {
-    expected: "Expected phone.unsubscribe.",
-    read: |text| (text == UnsubscribeEvent::NAME).then_some(()),
-};
-pub(super) const EVENT_ID: Text<Uuid> =
-    Text { expected: "Expected a UUID in lower case.", read: event_id };
-pub(super) const UUID: Text<Uuid> = Text { expected: "Expected a UUID with hyphens.", read: uuid };
-pub(in crate::event) const INTEGER: Integer<i64> =
-    Integer { expected: "Expected a 64-bit integer.", read: Some };
-pub(super) const NUMBER: Integer<i64> = Integer {
-    expected: "Expected an integer of at least 1.",
-    read: |number| (number >= 1).then_some(number),
-};
-pub(super) const TOTAL: Integer<i64> = Integer {
-    expected: "Expected an integer from 1 to 4.",
-    read: |number| (1..=UnsubscribeEvent::MAX_ATTEMPTS).contains(&number).then_some(number),
-};
-pub(super) const REASON_ID: Integer<ReasonId> = Integer {
-    expected: "Expected an integer from 1 to 6.",
-    read: |number| ReasonId::try_from(number).ok(),
-};
+// Functions, so that each rule has a type of its own and its `read` is called directly.
 
-/// A JSON string that `read` accepts.
-pub(super) struct Text<T> {
-    expected: &'static str,
-    read: fn(&str) -> Option<T>,
+pub(super) fn string() -> Text<impl Fn(&str) -> Option<String>> {
+    Text { expected: "Expected a string.", read: |text: &str| Some(text.to_owned()) }
 }
 
-impl<'de, T> Rule<'de> for Text<T> {
-    type Value = T;
+pub(super) fn event_name() -> Text<impl Fn(&str) -> Option<()>> {
+    let read = |text: &str| (text == UnsubscribeEvent::NAME).then_some(());
+    Text { expected: "Expected phone.unsubscribe.", read }
+}
 
+/// The contract's pattern for `id`.
+pub(super) fn event_id() -> Text<impl Fn(&str) -> Option<Uuid>> {
+    Text { expected: "Expected a UUID in lower case.", read: lower_case_uuid }
+}
+
+pub(super) fn any_id() -> Text<impl Fn(&str) -> Option<Uuid>> {
+    Text { expected: "Expected a UUID with hyphens.", read: uuid }
+}
+
+pub(super) fn integer() -> Integer<impl Fn(i64) -> Option<i64>> {
+    Integer { expected: "Expected a 64-bit integer.", read: Some }
+}
+
+pub(super) fn number() -> Integer<impl Fn(i64) -> Option<i64>> {
+    let read = |number| (number >= 1).then_some(number);
+    Integer { expected: "Expected an integer of at least 1.", read }
+}
+
+pub(super) fn total() -> Integer<impl Fn(i64) -> Option<i64>> {
+    let read = |total| (1..=UnsubscribeEvent::MAX_ATTEMPTS).contains(&total).then_some(total);
+    Integer { expected: "Expected an integer from 1 to 4.", read }
+}
+
+pub(super) fn reason_id() -> Integer<impl Fn(i64) -> Option<ReasonId>> {
+    let read = |id| ReasonId::try_from(id).ok();
+    Integer { expected: "Expected an integer from 1 to 6.", read }
+}
+
+/// A JSON string that `read` accepts.
+pub(super) struct Text<F> {
+    expected: &'static str,
+    read: F,
+}
+
+impl<'de, T, F: Fn(&str) -> Option<T>> Rule<'de, T> for Text<F> {
     fn expected(&self) -> &'static str {
         self.expected
     }
 
-    fn read<D: Deserializer<'de>>(self, from: D, _: &Note) -> Result<T, D::Error> {
-        from.deserialize_str(self)
+    fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error> {
+        *seed.1 = Some(from.deserialize_str(seed.0)?);
+        Ok(())
     }
 }
 
-impl<T> Visitor<'_> for Text<T> {
+impl<T, F: Fn(&str) -> Option<T>> Visitor<'_> for Text<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,30 +98,29 @@ impl<T> Visitor<'_> for Text<T> {
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
-        (self.read)(text).ok_or_else(|| E::custom(self.expected))
+        (self.read)(text).ok_or_else(|| E::custom(REFUSED))
     }
 }
 
 /// An integer that `read` accepts.
-pub(in crate::event) struct Integer<T> {
+pub(super) struct Integer<F> {
     expected: &'static str,
-    read: fn(i64) -> Option<T>,
+    read: F,
 }
 
-impl<'de, T> Rule<'de> for Integer<T> {
-    type Value = T;
-
+impl<'de, T, F: Fn(i64) -> Option<T>> Rule<'de, T> for Integer<F> {
     fn expected(&self) -> &'static str {
         self.expected
     }
 
-    fn read<D: Deserializer<'de>>(self, from: D, _: &Note) -> Result<T, D::Error> {
+    fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error> {
         // Not `deserialize_i64`: serde's buffer for untagged enums would refuse `2.0` then.
-        from.deserialize_f64(self)
+        *seed.1 = Some(from.deserialize_f64(seed.0)?);
+        Ok(())
     }
 }
 
-impl<T> Visitor<'_> for Integer<T> {
+impl<T, F: Fn(i64) -> Option<T>> Visitor<'_> for Integer<F> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,16 +128,16 @@ impl<T> Visitor<'_> for Integer<T> {
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<T, E> {
-        (self.read)(number).ok_or_else(|| E::custom(self.expected))
+        (self.read)(number).ok_or_else(|| E::custom(REFUSED))
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<T, E> {
-        let number = number.try_into().map_err(|_| E::custom(self.expected))?;
+        let number = number.try_into().map_err(|_| E::custom(REFUSED))?;
         self.visit_i64(number)
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<T, E> {
-        let number = exact_integer(number).ok_or_else(|| E::custom(self.expected))?;
+        let number = exact_integer(number).ok_or_else(|| E::custom(REFUSED))?;
         self.visit_i64(number)
     }
 }
@@ -134,66 +145,66 @@ impl<T> Visitor<'_> for Integer<T> {
 /// A field that may be absent or `null`.
 pub(super) struct Optional<R>(pub(super) R);
 
-impl<'de, R: Rule<'de>> Rule<'de> for Optional<R> {
-    type Value = Option<R::Value>;
-
+impl<'de, T, R: Rule<'de, T>> Rule<'de, Option<T>> for Optional<R> {
     fn expected(&self) -> &'static str {
         self.0.expected()
     }
 
-    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<Self::Value, D::Error> {
-        from.deserialize_option(Seed(self, note))
+    fn read<D: Deserializer<'de>>(
+        seed: Seed<'_, Self, Option<T>>,
+        from: D,
+    ) -> Result<(), D::Error> {
+        from.deserialize_option(seed)
     }
 
-    fn absent(self) -> Option<Self::Value> {
+    fn absent(self) -> Option<Option<T>> {
         Some(None)
     }
 }
 
-impl<'de, R: Rule<'de>> Visitor<'de> for Seed<'_, Optional<R>> {
-    type Value = Option<R::Value>;
+impl<'de, T, R: Rule<'de, T>> Visitor<'de> for Seed<'_, Optional<R>, Option<T>> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.expected())
+        f.write_str("a value or null")
     }
 
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_unit<E>(self) -> Result<(), E> {
+        *self.1 = Some(None);
+        Ok(())
     }
 
-    fn visit_none<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        self.visit_unit()
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
-        self.0.0.read(from, self.1).map(Some)
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        R::read(Seed(self.0.0, self.1.insert(None), self.2), from)
     }
 }
 
 /// An object of the contract. An array, which serde takes for a struct, is refused.
-pub(super) struct Object<T>(pub(super) PhantomData<T>);
+pub(super) struct Object;
 
-impl<'de, T: Members> Rule<'de> for Object<T> {
-    type Value = T;
-
+impl<'de, T: Members> Rule<'de, T> for Object {
     fn expected(&self) -> &'static str {
         "Expected an object."
     }
 
-    fn read<D: Deserializer<'de>>(self, from: D, note: &Note) -> Result<T, D::Error> {
-        from.deserialize_map(Seed(self, note))
+    fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error> {
+        from.deserialize_map(seed)
     }
 }
 
-impl<'de, T: Members> Visitor<'de> for Seed<'_, Object<T>> {
-    type Value = T;
+impl<'de, T: Members> Visitor<'de> for Seed<'_, Object, T> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.expected())
+        f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::read(map, self.1)
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
+        T::read(map, self.1, self.2)
     }
 }
 
@@ -211,8 +222,7 @@ pub(in crate::event) fn uuid(text: &str) -> Option<Uuid> {
     if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
-/// The contract's pattern for `id`: a UUID in lower case.
-fn event_id(text: &str) -> Option<Uuid> {
+fn lower_case_uuid(text: &str) -> Option<Uuid> {
     // No early exit, so that the compiler can check many bytes at once.
     let has_upper = text.bytes().fold(false, |found, byte| found | byte.is_ascii_uppercase());
     if has_upper { None } else { uuid(text) }
@@ -241,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_uuid_has_one_format() {
-        for (text, is_event_id, is_uuid) in [
+        for (text, is_lower_case, is_uuid) in [
             ("ef58b437-1319-4b0c-961b-17214cf1cf32", true, true),
             ("EF58B437-1319-4B0C-961B-17214CF1CF32", false, true),
             ("ef58b43713194b0c961b17214cf1cf32", false, false),
@@ -250,7 +260,7 @@ mod tests {
             ("ef58b4371-319-4b0c-961b-17214cf1cf32", false, false),
             ("", false, false),
         ] {
-            assert_eq!(event_id(text).is_some(), is_event_id, "{text}");
+            assert_eq!(lower_case_uuid(text).is_some(), is_lower_case, "{text}");
             assert_eq!(uuid(text).is_some(), is_uuid, "{text}");
         }
     }
