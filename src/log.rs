@@ -81,10 +81,10 @@ impl DeliveryState {
     }
 
     /// The layer refused the head.
-    pub(crate) fn head_refused(&self, rejection: &Rejection, cause: Option<Cause>) {
+    pub(crate) fn head_refused(&self, code: Code, cause: Option<Cause>) {
         self.update(|record| {
             record.cause = cause;
-            record.refusal = Some(rejection.into());
+            record.refusal = Some(Refusal { code, pointer: None });
         });
     }
 

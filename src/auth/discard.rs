@@ -63,8 +63,12 @@ impl<B: Body> Discard<B> {
                 Some(Err(_)) => Plan::Close,
                 Some(Ok(frame)) => {
                     // An empty frame counts too, so that the loop ends.
-                    let length = frame.into_data().map_or(0, |data| data.remaining().max(1));
-                    remaining.checked_sub(length).map_or(Plan::Close, Plan::Read)
+                    let length = frame.data_ref().map_or(0, |data| data.remaining().max(1));
+                    match remaining.checked_sub(length) {
+                        Some(_) if this.body.is_end_stream() => Plan::Keep,
+                        Some(remaining) => Plan::Read(remaining),
+                        None => Plan::Close,
+                    }
                 }
             };
         }

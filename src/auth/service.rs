@@ -80,7 +80,11 @@ where
                 head.extensions.insert(authenticated);
                 ResponseFuture::inner(self.inner.call(Request::from_parts(head, body)), guard)
             }
-            Err((rejection, guard)) => {
+            Err((code, guard)) => {
+                let rejection = match code {
+                    Code::Unauthorized => Rejection::unauthorized(&self.policy.challenges),
+                    code => code.into(),
+                };
                 let discard = Discard::new(&head, body, self.policy.discard_limit);
                 ResponseFuture::refused(rejection, discard, guard)
             }
@@ -101,20 +105,19 @@ impl<S: fmt::Debug> fmt::Debug for WebhookAuthService<S> {
 fn authenticate(
     policy: &Arc<Policy>,
     head: &mut Parts,
-) -> Result<(Authenticated, DeliveryGuard), (Rejection, DeliveryGuard)> {
+) -> Result<(Authenticated, DeliveryGuard), (Code, DeliveryGuard)> {
     let outer = head.extensions.get::<Authenticated>().cloned().map(Arc::new);
     let index = match find_credential(policy, head) {
         Ok(index) => index,
         Err(cause) => {
-            let rejection = Rejection::unauthorized(Arc::clone(&policy.challenges));
             let guard = match outer {
                 None => DeliveryGuard::unauthenticated(cause),
                 Some(outer) => {
-                    outer.delivery().head_refused(&rejection, Some(cause));
+                    outer.delivery().head_refused(Code::Unauthorized, Some(cause));
                     DeliveryGuard::nested()
                 }
             };
-            return Err((rejection, guard));
+            return Err((Code::Unauthorized, guard));
         }
     };
     mark_sensitive(policy, head);
@@ -127,9 +130,8 @@ fn authenticate(
         DeliveryGuard::new(Arc::clone(authenticated.delivery()))
     };
     if !policy.requirements.iter().all(|holds| holds(head)) {
-        let rejection = Rejection::from(Code::Forbidden);
-        authenticated.delivery().head_refused(&rejection, None);
-        return Err((rejection, guard));
+        authenticated.delivery().head_refused(Code::Forbidden, None);
+        return Err((Code::Forbidden, guard));
     }
     Ok((authenticated, guard))
 }

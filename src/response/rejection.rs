@@ -77,8 +77,10 @@ impl Rejection {
         Self { pointer: pointer.or(rejection.pointer), detail, ..rejection }
     }
 
-    pub(crate) fn unauthorized(challenges: Arc<[HeaderValue]>) -> Self {
-        Self { challenges: Some(challenges), ..Self::from(Code::Unauthorized) }
+    pub(crate) fn unauthorized(challenges: &Arc<[HeaderValue]>) -> Self {
+        let mut rejection = Self::from(Code::Unauthorized);
+        rejection.challenges = Some(Arc::clone(challenges));
+        rejection
     }
 
     /// Sends `Connection: close`, because a part of the request's body stays unread.
@@ -190,16 +192,16 @@ impl Rejection {
 
     fn problem(&self) -> Bytes {
         /// Built once, because unauthenticated clients can request it at a high rate.
-        static UNAUTHORIZED: LazyLock<Bytes> =
-            LazyLock::new(|| Rejection::unauthorized(Arc::default()).to_json());
+        static UNAUTHORIZED: LazyLock<&[u8]> =
+            LazyLock::new(|| Rejection::from(Code::Unauthorized).to_json().leak());
 
         match self.code {
-            Code::Unauthorized => UNAUTHORIZED.clone(),
-            _ => self.to_json(),
+            Code::Unauthorized => Bytes::from_static(&UNAUTHORIZED),
+            _ => self.to_json().into(),
         }
     }
 
-    fn to_json(&self) -> Bytes {
+    fn to_json(&self) -> Vec<u8> {
         let problem = Problem {
             kind: format!("{TYPE_BASE}{:?}", self.code),
             title: self.title(),
@@ -210,7 +212,7 @@ impl Rejection {
         };
         let mut json = serde_json::to_vec(&problem).expect("strings and a number are always JSON");
         json.push(b'\n');
-        json.into()
+        json
     }
 }
 
