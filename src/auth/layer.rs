@@ -160,7 +160,7 @@ impl WebhookAuth {
     /// in both lists.
     ///
     /// The account is in the body, so the extractor refuses the event with 403, not the layer. Events
-    /// of other kinds have no account. Anyone who knows the secret can claim any account: give
+    /// of other kinds are not checked. Anyone who knows the secret can claim any account: give
     /// accounts that do not trust each other separate routes and secrets.
     ///
     /// # Panics

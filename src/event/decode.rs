@@ -49,7 +49,7 @@ impl From<DecodeError> for Rejection {
     }
 }
 
-/// The event, or the fault where reading stopped: the whole body decides whether it is reported
+/// The event, or the fault where reading stopped, which the whole body may override
 /// ([`RefusedBody::fault`](super::refused::RefusedBody::fault)).
 pub(super) fn event(text: Result<&str, &[u8]>) -> Result<UnsubscribeEvent, DecodeError> {
     let text = text.map_err(|_| Code::NotJson)?;
@@ -144,7 +144,7 @@ const REFUSED: &str = "refused";
 
 /// An object of the contract.
 trait Members: Sized {
-    /// Not the object as a result: each function between here and its place would copy it.
+    /// Fills `slot`: each function on the way would copy an object that it returns.
     fn read<'de, A: MapAccess<'de>>(
         map: A,
         slot: &mut Option<Self>,

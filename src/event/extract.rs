@@ -93,8 +93,8 @@ impl<'a> Delivery<'a> {
         Self { authenticated, is_json: is_json(headers), version }
     }
 
-    /// Neither async nor a call: each future and function between the decoder and the handler copies
-    /// the event.
+    /// Not async, and inlined: each future and call between the decoder and the handler copies the
+    /// event.
     #[inline]
     fn event<E>(&self, body: Result<Bytes, E>) -> Result<UnsubscribeEvent, Rejection>
     where
@@ -120,7 +120,7 @@ impl<'a> Delivery<'a> {
 
     fn unread(&self, error: &(dyn Error + 'static)) -> Rejection {
         let rejection = Rejection::from(body_error(error));
-        // Not from the part that has arrived: the attempt comes last in a delivery.
+        // Not read from a partial body: the attempt comes last in a delivery.
         self.log_refused(&rejection, Envelope::default());
         rejection.body_unread(self.version)
     }

@@ -32,7 +32,7 @@ impl RefusedBody {
         let text = replace_lone_surrogates(lossy.strip_prefix(BOM).unwrap_or(&lossy));
         let (outline, is_whole) = Outline::read(&text);
         Self {
-            // A body that is one number, which no double holds, is JSON too.
+            // A lone number too large for a double (`1e999`) is JSON too.
             is_json: is_utf8 && (is_whole || serde_json::from_str::<IgnoredAny>(&text).is_ok()),
             is_altered: !is_utf8 || matches!(text, Cow::Owned(_)),
             outline,
@@ -187,10 +187,10 @@ impl Outline {
             if object.deserialize(&mut json).and_then(|()| json.end()).is_ok() {
                 return (outline, true);
             }
-            // `serde_json` stops at a value of another kind: the member is then read as its next kind, or
-            // skipped. If it stops at no member, the text is not JSON there. Not read as a `Value`: one
-            // takes a hundred times the memory, and recurses without a limit through the private names
-            // of serde_json's features.
+            // If `serde_json` stopped at a member's value, that member is next read as its next kind, or
+            // skipped; if not, the text is not JSON there. Not read as a `Value`, which takes a hundred
+            // times the memory, and recurses without a limit through the private names of serde_json's
+            // features.
             match progress.reading.take() {
                 Some(member) => progress.failed.push(member),
                 None => return (outline, false),
@@ -263,8 +263,7 @@ impl<'de> Visitor<'de> for Object<'_> {
     }
 }
 
-/// With U+FFFD in the place of each `\uD800` to `\uDFFF` without its other half, which JSON allows
-/// but no `str` can hold.
+/// Puts U+FFFD for each lone `\uD800` to `\uDFFF`, which JSON allows but no `str` can hold.
 fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
     let mut replaced = String::new();
     let (mut copied, mut position) = (0, 0);
@@ -282,7 +281,7 @@ fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
                 position += 6;
                 copied = position;
             }
-            // An escape of a `\` too: what follows it begins no other one.
+            // Also `\\`, whose second `\` begins no escape of its own.
             None => {
                 position += 1;
                 position += text[position..].chars().next().map_or(0, char::len_utf8);

@@ -238,8 +238,8 @@ impl Target {
         for invalid in invalid_credentials(&self.credential) {
             let mut probe = self.probe(invalid.name, invalid.likely_cause, &self.event());
             self.credential.remove_from(&mut probe.request);
-            // A URI has a maximum length, a header holds no control character, and the credential may be
-            // right after all: its header may have any name, and its secret no letters.
+            // Skipped if a URI or a header cannot hold it, or if it is the right credential: its header may
+            // have any name, and its secret may lack letters.
             let appended = append(&mut probe.request, &invalid.location, invalid.values);
             if appended.is_some() && !self.credential.is_present(&probe.request) {
                 probes.push(probe);

@@ -183,7 +183,7 @@ impl<'de, T, R: Rule<'de, T>> Visitor<'de> for Seed<'_, Optional<R>, Option<T>> 
     }
 }
 
-/// An object of the contract. An array, which serde takes for a struct, is refused.
+/// An object of the contract. An array, which serde accepts as one, is refused.
 pub(super) struct Object;
 
 impl<'de, T: Members> Rule<'de, T> for Object {
