@@ -23,8 +23,7 @@ async fn unsubscribed(event: Result<UnsubscribeEvent, Rejection>) -> Result<Rece
 // Your business logic; here, a file. It returns once the number is on the disk.
 async fn suppress(phone: &str) -> std::io::Result<()> {
     let mut list = OpenOptions::new().create(true).append(true).open(LIST).await?;
-    // The line break comes first: if a full disk cuts a line short, the next one is still whole.
-    list.write_all(format!("\n{phone:?}").as_bytes()).await?;
+    list.write_all(format!("\n{phone:?}").as_bytes()).await?; // `\n` first: a cut line spoils no other
     list.flush().await?; // tokio reports a failed write only here
     list.sync_all().await
 }
