@@ -1,4 +1,4 @@
-//! Authenticates requests: the layer, its service, and what a request that passed carries.
+//! Authenticates requests: the layer, its service, and what they add to a request.
 //!
 //! Most apps need [`WebhookAuth`] only. [`WebhookAuthService`], [`ResponseFuture`] and
 //! [`ResponseBody`] are public so that you can name them in your own services.

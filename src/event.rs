@@ -76,8 +76,8 @@ impl UnsubscribeEvent {
     ///
     /// # Errors
     ///
-    /// The contract's 400 by [`code`](Rejection::code): `not_json` (`b"{"`, invalid UTF-8),
-    /// `other_event` (`{"name": "sms.delivery"}`), or the code of an invalid field, with the field's
+    /// A 400 whose [`code`](Rejection::code) is `not_json` (`b"{"`, invalid UTF-8), `other_event`
+    /// (`{"name": "sms.delivery"}`), or the code of an invalid field, with the field's
     /// [`pointer`](Rejection::pointer): `missing_field` and `/name` for `{}`.
     ///
     /// ```

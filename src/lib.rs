@@ -58,8 +58,8 @@
 //!
 //! # Features
 //!
-//! - `testing`: helpers for your tests, and [a suite][testing] that sends your app over a hundred valid
-//!   and invalid requests and reports each unexpected outcome.
+//! - `testing`: helpers for your tests, and [a suite][testing] that sends over 100 valid and invalid
+//!   requests to your app and reports each unexpected outcome.
 //!
 //! [testing]: https://docs.rs/unsubscribe-webhook/latest/unsubscribe_webhook/testing/index.html
 

@@ -195,7 +195,7 @@ fn emit(record: &Record, completion: &Completion<'_>) {
     let refusal = rejection.map(Refusal::from).or(record.refusal);
     let is_kept = rejection.is_some_and(Rejection::is_kept);
     let envelope = record.envelope.unwrap_or_default();
-    // The closed set of the field `outcome`, with `misconfigured`.
+    // All values of the field `outcome`, except `misconfigured`.
     let (outcome, level, message) = match (completion, refusal.map(|refusal| refusal.code)) {
         // Logged where it was found.
         (Completion::Responded(..), Some(Code::MissingLayer)) => return,

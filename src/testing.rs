@@ -7,7 +7,7 @@
 //! unsubscribe-webhook = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! [`conformance`] sends an app forged, duplicate, malformed, oversized and repeated deliveries, and
+//! [`conformance`] sends forged, duplicate, malformed, oversized and repeated deliveries, and
 //! valid ones in every form that the contract allows. Each unexpected outcome is reported with its
 //! likely cause, so one test shows that the layer, the extractor, the handler and the middleware
 //! around them work together. [`suppressed`](Conformance::suppressed) also checks what the app stores.

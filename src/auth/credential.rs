@@ -52,7 +52,7 @@ impl Credential {
     ///
     /// # Errors
     ///
-    /// As [`header`](Self::header) for the secret: `""`, `"s3cr3t\n"`, `"pässword"`.
+    /// [`header`](Self::header)'s for its secret: `""`, `"s3cr3t\n"`, `"pässword"`.
     ///
     /// ```
     /// # use unsubscribe_webhook::Credential;

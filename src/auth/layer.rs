@@ -160,8 +160,8 @@ impl WebhookAuth {
     /// in both lists.
     ///
     /// The account is in the body, so the extractor refuses the event with 403, not the layer. Events
-    /// of other kinds are not checked. Anyone who knows the secret can claim any account: give
-    /// accounts that do not trust each other separate routes and secrets.
+    /// of other kinds are not checked. Anyone who knows the secret can claim any account:
+    /// accounts that do not trust each other need separate routes and secrets.
     ///
     /// # Panics
     ///
@@ -230,8 +230,8 @@ impl WebhookAuth {
         self
     }
 
-    /// The headers that hold the credentials, each once: for a layer around the whole app that marks
-    /// them sensitive, before another one logs them. A query credential has none.
+    /// The headers that hold the credentials, each once, so that an outer layer can mark them
+    /// sensitive before any layer logs them. A query credential has none.
     ///
     /// ```
     /// use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;

@@ -1,7 +1,7 @@
 //! From JSON to an event, under the contract's rules, in one pass.
 //!
 //! Each object of the contract reads its own members, and each field is read by [`Note::put`], which
-//! notes what the value must be before it reads it. If reading fails there, the note is the fault.
+//! notes what must come, then reads the value. If reading fails there, the note is the fault.
 
 mod rules;
 
@@ -49,7 +49,7 @@ impl From<DecodeError> for Rejection {
     }
 }
 
-/// The event, or the fault where reading stopped, which the whole body may override
+/// The event, or the fault that stopped reading, which may not be the one to report
 /// ([`RefusedBody::fault`](super::refused::RefusedBody::fault)).
 pub(super) fn event(text: Result<&str, &[u8]>) -> Result<UnsubscribeEvent, DecodeError> {
     let text = text.map_err(|_| Code::NotJson)?;
@@ -139,12 +139,12 @@ pub(super) fn next_integer<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option
     Ok(number)
 }
 
-/// The text of an error whose fault is in the [`Note`]. Short, because `serde_json` searches it.
+/// The text of an error whose fault is in the [`Note`]. Short: `serde_json` scans it for a line.
 const REFUSED: &str = "refused";
 
 /// An object of the contract.
 trait Members: Sized {
-    /// Fills `slot`: each function on the way would copy an object that it returns.
+    /// Fills `slot`, because each function that returned the object would copy it.
     fn read<'de, A: MapAccess<'de>>(
         map: A,
         slot: &mut Option<Self>,
@@ -152,8 +152,8 @@ trait Members: Sized {
     ) -> Result<(), A::Error>;
 }
 
-/// Implements [`Members`] for a struct whose fields are named as in the contract's table: where the
-/// object is, and the rule of each field. A field that may be absent is an [`Optional`].
+/// Implements [`Members`] for a struct with the contract's field names, given the object's pointer
+/// and the rule of each field. A field that may be absent is an [`Optional`].
 macro_rules! members {
     ($object:ident at $at:literal { $($field:ident: $rule:expr,)* }) => {
         members!($object at $at { $($field: $rule,)* } _note => $object { $($field,)* });

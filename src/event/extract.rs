@@ -120,7 +120,7 @@ impl<'a> Delivery<'a> {
 
     fn unread(&self, error: &(dyn Error + 'static)) -> Rejection {
         let rejection = Rejection::from(body_error(error));
-        // Not read from a partial body: the attempt comes last in a delivery.
+        // Not read from a partial body, where `attempt_number` comes late.
         self.log_refused(&rejection, Envelope::default());
         rejection.body_unread(self.version)
     }
@@ -165,7 +165,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-/// The error of a limit may come from axum or from a layer, wrapped in other errors.
+/// A `LengthLimitError` may come from axum or from a layer, wrapped in other errors.
 fn body_error(error: &(dyn Error + 'static)) -> Code {
     let mut causes = iter::successors(Some(error), |error| (*error).source());
     let is_limit = causes.any(<dyn Error>::is::<LengthLimitError>);

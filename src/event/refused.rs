@@ -187,8 +187,8 @@ impl Outline {
             if object.deserialize(&mut json).and_then(|()| json.end()).is_ok() {
                 return (outline, true);
             }
-            // If `serde_json` stopped at a member's value, that member is next read as its next kind, or
-            // skipped; if not, the text is not JSON there. Not read as a `Value`, which takes a hundred
+            // If `serde_json` stopped at a member's value, that member's next kind is tried, or it is
+            // skipped. Elsewhere, the text is not JSON at that point. Not read as a `Value`, which takes a hundred
             // times the memory, and recurses without a limit through the private names of serde_json's
             // features.
             match progress.reading.take() {
@@ -203,7 +203,7 @@ impl Outline {
     }
 }
 
-/// The members whose values could not be read, once for each kind, and the one that is being read.
+/// The member that is being read, and each member as often as a kind of it could not be read.
 #[derive(Default)]
 struct Progress {
     failed: Vec<Field>,

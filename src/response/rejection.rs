@@ -129,10 +129,11 @@ impl Rejection {
     ///
     /// A real opt-out can break the contract: a person who gives no reason, an empty map that PHP
     /// writes as `[]`, a byte that is not UTF-8. Add its number to your suppression list, then
-    /// return [`kept`](Self::kept). It is `Some` if the request was authenticated, its body was read
-    /// whole and refused with 400, the account is accepted where the layer names accounts, and the
-    /// body, read as far as it is JSON, has exactly one `name`, `phone.unsubscribe`, and exactly one
-    /// `data` with exactly one `phone`, a string of valid UTF-8 that is not empty.
+    /// return [`kept`](Self::kept).
+    ///
+    /// `Some` if the request was authenticated, its body was read whole and refused with 400, and no
+    /// layer refuses its account. As far as it is JSON, the body must have exactly one `name`
+    /// (`phone.unsubscribe`), and one `data` with one non-empty `phone` of valid UTF-8.
     ///
     /// ```
     /// use unsubscribe_webhook::{Code, Received, Rejection, ServerError, UnsubscribeEvent};

@@ -174,7 +174,7 @@ impl Evaluator {
         self.findings.push(finding);
     }
 
-    /// Whether the first delivery failed: a forged one can then only show that it is acknowledged.
+    /// Whether the first delivery failed: a forged one's only finding is then an acknowledgement.
     pub(super) fn has_first_finding(&self) -> bool {
         self.findings.first().is_some_and(|finding| finding.probe == FIRST)
     }

@@ -238,8 +238,8 @@ impl Target {
         for invalid in invalid_credentials(&self.credential) {
             let mut probe = self.probe(invalid.name, invalid.likely_cause, &self.event());
             self.credential.remove_from(&mut probe.request);
-            // Skipped if a URI or a header cannot hold it, or if it is the right credential: its header may
-            // have any name, and its secret may lack letters.
+            // Skipped if a URI or a header cannot hold it, or if it equals the right credential, whose header
+            // may be this one and whose secret may lack letters.
             let appended = append(&mut probe.request, &invalid.location, invalid.values);
             if appended.is_some() && !self.credential.is_present(&probe.request) {
                 probes.push(probe);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt};
 
 use super::evaluator::CRITICAL;
 
-/// How many probes of one likely cause the text names.
+/// At most this many probes are named for each likely cause.
 const MAX_LINES: usize = 6;
 
 /// The result of [`conformance`](super::conformance).

@@ -31,7 +31,7 @@ const MAX_RESPONSE: usize = 64 * 1024;
 /// Sends an app every kind of delivery that it must acknowledge or refuse, and reports what went
 /// wrong: `.await` it.
 ///
-/// The app is any service of requests that is `Clone`, such as an axum `Router`, with all its layers; the
+/// The app is any `Clone` service that takes requests, such as an axum `Router`, with all layers; the
 /// path is the webhook's, and the credential one that the app's layer accepts. The probes are sent one
 /// after another. Each event has its own id and phone number (`+491111` and nine digits, which nobody
 /// has), and the app stores some 70 of them: use a database that belongs to the test.
