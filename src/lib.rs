@@ -89,15 +89,28 @@ pub const OPENAPI: &str = include_str!("../docs/openapi.json");
 
 /// The code of the README and of the book, compiled: a test compares the list with `docs/SUMMARY.md`.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-#[doc = include_str!("../docs/start.md")]
-#[doc = include_str!("../docs/deliveries.md")]
-#[doc = include_str!("../docs/authentication.md")]
-#[cfg_attr(feature = "testing", doc = include_str!("../docs/testing.md"))]
-#[doc = include_str!("../docs/operations.md")]
-#[doc = include_str!("../docs/scaling.md")]
-#[doc = include_str!("../docs/security.md")]
-#[doc = include_str!("../docs/alternatives.md")]
-#[doc = include_str!("../docs/contract.md")]
-#[doc = include_str!("../docs/design.md")]
-struct Documents;
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/start.md")]
+    struct Start;
+    #[doc = include_str!("../docs/deliveries.md")]
+    struct Deliveries;
+    #[doc = include_str!("../docs/authentication.md")]
+    struct Authentication;
+    #[cfg(feature = "testing")]
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../docs/operations.md")]
+    struct Operations;
+    #[doc = include_str!("../docs/scaling.md")]
+    struct Scaling;
+    #[doc = include_str!("../docs/security.md")]
+    struct Security;
+    #[doc = include_str!("../docs/alternatives.md")]
+    struct Alternatives;
+    #[doc = include_str!("../docs/contract.md")]
+    struct Contract;
+    #[doc = include_str!("../docs/design.md")]
+    struct Design;
+}

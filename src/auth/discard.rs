@@ -65,6 +65,7 @@ impl<B: Body> Discard<B> {
                     // An empty frame counts too, so that the loop ends.
                     let length = frame.data_ref().map_or(0, |data| data.remaining().max(1));
                     match remaining.checked_sub(length) {
+                        // One poll fewer: most bodies have one frame.
                         Some(_) if this.body.is_end_stream() => Plan::Keep,
                         Some(remaining) => Plan::Read(remaining),
                         None => Plan::Close,

@@ -101,7 +101,8 @@ impl<S: fmt::Debug> fmt::Debug for WebhookAuthService<S> {
     }
 }
 
-/// First the credential (401), then the checks of the app (403).
+/// First the credential (401), then the checks of the app (403). A refusal is a code, because a
+/// rejection is expensive to move.
 fn authenticate(
     policy: &Arc<Policy>,
     head: &mut Parts,

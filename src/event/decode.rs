@@ -56,7 +56,9 @@ pub(super) fn event(text: Result<&str, &[u8]>) -> Result<UnsubscribeEvent, Decod
     let note = Note::default();
     let mut json = serde_json::Deserializer::from_str(text.strip_prefix(BOM).unwrap_or(text));
     let mut event = None;
-    let read = Seed(Object, &mut event, &note).deserialize(&mut json).and_then(|()| json.end());
+    let read = Seed { rule: Object, slot: &mut event, note: &note }
+        .deserialize(&mut json)
+        .and_then(|()| json.end());
     read.ok().and(event).ok_or_else(|| note.fault())
 }
 
@@ -69,7 +71,7 @@ impl<'de> Deserialize<'de> for UnsubscribeEvent {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let note = Note::default();
         let mut event = None;
-        let read = Seed(Object, &mut event, &note).deserialize(deserializer);
+        let read = Seed { rule: Object, slot: &mut event, note: &note }.deserialize(deserializer);
         read.ok().and(event).ok_or_else(|| {
             let fault = Rejection::from(note.fault());
             let pointer = fault.pointer().unwrap_or("/");
@@ -119,11 +121,20 @@ impl Note {
         }
         self.pointer.set(pointer);
         self.expected.set(rule.expected());
-        map.next_value_seed(Seed(rule, slot, self))
+        map.next_value_seed(Seed { rule, slot, note: self })
     }
 
     fn required<T, E: Error>(&self, slot: Option<T>, pointer: &'static str) -> Result<T, E> {
         slot.ok_or_else(|| self.refuse(DecodeError::at(Code::MissingField, pointer)))
+    }
+
+    /// The total, of which the contract has two names.
+    fn same_total<E: Error>(&self, one: Option<i64>, other: Option<i64>) -> Result<Option<i64>, E> {
+        if one.is_some() && other.is_some() && one != other {
+            let expected = "Expected the same total as in attempt_total.";
+            return Err(self.refuse(DecodeError::invalid("/attempts_total", expected)));
+        }
+        Ok(one.or(other))
     }
 
     fn refuse<E: Error>(&self, error: DecodeError) -> E {
@@ -133,13 +144,13 @@ impl Note {
 }
 
 /// The value of a member that must be an integer, by the contract's rule for one.
-pub(super) fn next_integer<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<i64>, A::Error> {
-    let mut number = None;
-    map.next_value_seed(Seed(integer(), &mut number, &Note::default()))?;
-    Ok(number)
+pub(super) fn next_integer<'de, A: MapAccess<'de>>(map: &mut A) -> Result<i64, A::Error> {
+    let (mut slot, note) = (None, Note::default());
+    map.next_value_seed(Seed { rule: integer(), slot: &mut slot, note: &note })?;
+    slot.ok_or_else(|| A::Error::custom(REFUSED))
 }
 
-/// The text of an error whose fault is in the [`Note`]. Short: `serde_json` scans it for a line.
+/// The text of an error that nobody reads. Short: `serde_json` scans it for a line.
 const REFUSED: &str = "refused";
 
 /// An object of the contract.
@@ -156,7 +167,7 @@ trait Members: Sized {
 /// and the rule of each field. A field that may be absent is an [`Optional`].
 macro_rules! members {
     ($object:ident at $at:literal { $($field:ident: $rule:expr,)* }) => {
-        members!($object at $at { $($field: $rule,)* } _note => $object { $($field,)* });
+        members!($object at $at { $($field: $rule,)* } note => $object { $($field,)* });
     };
     ($object:ident at $at:literal { $($field:ident: $rule:expr,)* } $note:ident => $made:expr) => {
         impl Members for $object {
@@ -209,11 +220,7 @@ members!(UnsubscribeEvent at "" {
     notification_task_id: Optional(any_id()),
 } note => {
     let () = name;
-    if attempts_total.is_some() && attempt_total.is_some() && attempts_total != attempt_total {
-        let expected = "Expected the same total as in attempt_total.";
-        return Err(note.refuse(DecodeError::invalid("/attempts_total", expected)));
-    }
-    let attempts_total = attempts_total.or(attempt_total);
+    let attempts_total = note.same_total(attempts_total, attempt_total)?;
     UnsubscribeEvent {
         id, data, created_at, api_version, attempt_number, attempts_total, notification_task_id,
     }

@@ -101,10 +101,11 @@ impl<'a> Delivery<'a> {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let body = body.map_err(|error| self.unread(&*error.into()))?;
+        let text = utf8(&body);
         if !self.is_json {
-            return Err(self.refused(None, body));
+            return Err(self.refused(None, &RefusedBody::read(text), body));
         }
-        match decode::event(utf8(&body)) {
+        match decode::event(text) {
             Ok(event) if self.authenticated.accepts(event.data.user_id) => {
                 self.authenticated.delivery().event_accepted(event.envelope());
                 Ok(event)
@@ -114,7 +115,7 @@ impl<'a> Delivery<'a> {
                 self.log_refused(&rejection, event.envelope());
                 Err(rejection.with_body(body, None))
             }
-            Err(noted) => Err(self.refused(Some(noted), body)),
+            Err(noted) => Err(self.refused(Some(noted), &RefusedBody::read(text), body)),
         }
     }
 
@@ -126,13 +127,12 @@ impl<'a> Delivery<'a> {
     }
 
     /// For the fault that the decoder noted, or for the `Content-Type`.
-    fn refused(&self, noted: Option<DecodeError>, body: Bytes) -> Rejection {
-        let refused = RefusedBody::read(utf8(&body));
+    fn refused(&self, noted: Option<DecodeError>, outline: &RefusedBody, body: Bytes) -> Rejection {
         let rejection: Rejection =
-            noted.map_or_else(|| Code::ContentType.into(), |noted| refused.fault(noted).into());
-        self.log_refused(&rejection, refused.envelope());
+            noted.map_or_else(|| Code::ContentType.into(), |noted| outline.fault(noted).into());
+        self.log_refused(&rejection, outline.envelope());
         let opt_out =
-            refused.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
+            outline.opt_out().filter(|opt_out| self.authenticated.accepts_opt_out(opt_out.user_id));
         rejection.with_body(body, opt_out)
     }
 

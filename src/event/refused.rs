@@ -254,7 +254,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                 }
                 Kind::Text => member.end(Value::Text(map.next_value()?)),
                 Kind::Integer => {
-                    member.end(next_integer(&mut map)?.map_or(Value::Other, Value::Integer));
+                    member.end(Value::Integer(next_integer(&mut map)?));
                 }
             }
             progress.reading.set(None);

@@ -24,7 +24,11 @@ pub(super) trait Rule<'de, T>: Sized {
 }
 
 /// A rule as serde takes it, with the slot.
-pub(super) struct Seed<'a, R, T>(pub(super) R, pub(super) &'a mut Option<T>, pub(super) &'a Note);
+pub(super) struct Seed<'a, R, T> {
+    pub(super) rule: R,
+    pub(super) slot: &'a mut Option<T>,
+    pub(super) note: &'a Note,
+}
 
 impl<'de, T, R: Rule<'de, T>> DeserializeSeed<'de> for Seed<'_, R, T> {
     type Value = ();
@@ -85,7 +89,7 @@ impl<'de, T, F: Fn(&str) -> Option<T>> Rule<'de, T> for Text<F> {
     }
 
     fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error> {
-        *seed.1 = Some(from.deserialize_str(seed.0)?);
+        *seed.slot = Some(from.deserialize_str(seed.rule)?);
         Ok(())
     }
 }
@@ -115,7 +119,7 @@ impl<'de, T, F: Fn(i64) -> Option<T>> Rule<'de, T> for Integer<F> {
 
     fn read<D: Deserializer<'de>>(seed: Seed<'_, Self, T>, from: D) -> Result<(), D::Error> {
         // Not `deserialize_i64`: serde's buffer for untagged enums would refuse `2.0` then.
-        *seed.1 = Some(from.deserialize_f64(seed.0)?);
+        *seed.slot = Some(from.deserialize_f64(seed.rule)?);
         Ok(())
     }
 }
@@ -170,7 +174,7 @@ impl<'de, T, R: Rule<'de, T>> Visitor<'de> for Seed<'_, Optional<R>, Option<T>> 
     }
 
     fn visit_unit<E>(self) -> Result<(), E> {
-        *self.1 = Some(None);
+        *self.slot = Some(None);
         Ok(())
     }
 
@@ -179,7 +183,9 @@ impl<'de, T, R: Rule<'de, T>> Visitor<'de> for Seed<'_, Optional<R>, Option<T>> 
     }
 
     fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
-        R::read(Seed(self.0.0, self.1.insert(None), self.2), from)
+        // Filled before the value is read, because an error abandons the whole event.
+        let slot = self.slot.insert(None);
+        R::read(Seed { rule: self.rule.0, slot, note: self.note }, from)
     }
 }
 
@@ -204,7 +210,7 @@ impl<'de, T: Members> Visitor<'de> for Seed<'_, Object, T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        T::read(map, self.1, self.2)
+        T::read(map, self.slot, self.note)
     }
 }
 
