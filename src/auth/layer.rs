@@ -160,8 +160,8 @@ impl WebhookAuth {
     /// in both lists.
     ///
     /// The account is in the body, so the extractor refuses the event with 403, not the layer. Events
-    /// of other kinds are not checked. Anyone who knows the secret can claim any account:
-    /// accounts that do not trust each other need separate routes and secrets.
+    /// of other kinds are not checked. Anyone who knows the secret can claim any account: accounts
+    /// that do not trust each other need separate routes and secrets.
     ///
     /// # Panics
     ///

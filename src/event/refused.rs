@@ -188,9 +188,9 @@ impl Outline {
                 return (outline, true);
             }
             // If `serde_json` stopped at a member's value, that member's next kind is tried, or it is
-            // skipped. Elsewhere, the text is not JSON at that point. Not read as a `Value`, which takes a hundred
-            // times the memory, and recurses without a limit through the private names of serde_json's
-            // features.
+            // skipped. Elsewhere, the text is not JSON at that point. Not read as a `Value`, which takes
+            // a hundred times the memory, and recurses without a limit through the private names of
+            // serde_json's features.
             match progress.reading.take() {
                 Some(member) => progress.failed.push(member),
                 None => return (outline, false),
@@ -253,9 +253,7 @@ impl<'de> Visitor<'de> for Object<'_> {
                     map.next_value_seed(Object { outline, is_data: true, progress })?;
                 }
                 Kind::Text => member.end(Value::Text(map.next_value()?)),
-                Kind::Integer => {
-                    member.end(Value::Integer(next_integer(&mut map)?));
-                }
+                Kind::Integer => member.end(Value::Integer(next_integer(&mut map)?)),
             }
             progress.reading.set(None);
         }
